@@ -1,0 +1,1 @@
+"""Guests with stock Debian kernels, for tests and for anyone who wants to try."""
