@@ -338,10 +338,10 @@ def explain_force(
 
 def explain_delete(error: OSError, *, module: str, refcount: int | None) -> tuple[Kind, str]:
     """Why ``loading.delete_module`` failed; refcount: of the module, read after the failure."""
-    users = "something" if refcount is None else f"{refcount} users"
+    holders = {None: "something holds", 1: "one user holds"}.get(refcount, f"{refcount} users hold")
     in_use = (
         Kind.BUSY,
-        f"The module {module} is still loaded: {users} hold it (an enabled patch holds its own module, a "
+        f"The module {module} is still loaded: {holders} it (an enabled patch holds its own module, a "
         "forced "
         "transition may pin it until the next reboot); disable the patch, wait, and try again",
     )

@@ -15,12 +15,11 @@ import re
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
 from livepatch_core.kernel import kmsg
 from livepatch_core.kernel.roots import Roots
-from livepatch_core.kernel.stragglers import Reason, Scan
+from livepatch_core.kernel.stragglers import KernelReason, Reason, Scan
 
 # klp_try_complete_transition() runs about once a second; round_jiffies_relative() moves it to a whole
 # second, so that almost two can lie between two rounds.
@@ -37,16 +36,6 @@ _MESSAGE = re.compile(
 )
 
 
-@dataclass(frozen=True)
-class KernelReason:
-    """What the kernel said of one task; ``tid`` is 0 for the idle tasks ("swapper/<cpu>")."""
-
-    comm: str
-    tid: int
-    reason: Reason
-    function: str | None
-
-
 def parse_reason(text: str) -> KernelReason | None:
     """A kernel log text; None for any but the three messages about a task (klp_try_switch_task since 5.17,
     before that klp_check_stack names itself in two of them)."""
@@ -58,9 +47,9 @@ def parse_reason(text: str) -> KernelReason | None:
     return KernelReason(match["comm"], int(match["tid"]), reason, match["function"])
 
 
-def explained(scan: Scan, reasons: Sequence[KernelReason]) -> tuple[Scan, tuple[KernelReason, ...]]:
-    """The scan with the kernel's reasons in place of those guessed from /proc, and the reasons of tasks
-    that the scan does not show: idle ones, those of another PID namespace, those past its bounds."""
+def explained(scan: Scan, reasons: Sequence[KernelReason]) -> Scan:
+    """The scan with the kernel's reasons in place of those guessed from /proc, and the tasks that only the
+    kernel names as ``unseen``."""
     by_tid = {reason.tid: reason for reason in reasons}
     stragglers = tuple(
         dataclasses.replace(
@@ -74,7 +63,7 @@ def explained(scan: Scan, reasons: Sequence[KernelReason]) -> tuple[Scan, tuple[
     )
     shown = {straggler.tid for straggler in stragglers}
     unseen = tuple(reason for reason in reasons if reason.tid not in shown)
-    return dataclasses.replace(scan, stragglers=stragglers), unseen
+    return dataclasses.replace(scan, stragglers=stragglers, unseen=unseen)
 
 
 def ask(

@@ -110,12 +110,27 @@ class Straggler:
 
 
 @dataclass(frozen=True)
+class KernelReason:
+    """What the kernel itself said of one task; ``tid`` is 0 for the idle tasks ("swapper/<cpu>")."""
+
+    comm: str
+    tid: int
+    reason: Reason
+    function: str | None
+
+
+@dataclass(frozen=True)
 class Scan:
-    """``scanned`` threads were asked; not ``complete`` when a bound ended the scan or a thread refused."""
+    """``scanned`` threads were asked; not ``complete`` when a bound ended the scan or a thread refused.
+
+    unseen: tasks that only the kernel names (kernel/reasons.py): idle ones, those of another PID namespace,
+    those past the bounds.
+    """
 
     stragglers: tuple[Straggler, ...]
     scanned: int
     complete: bool
+    unseen: tuple[KernelReason, ...] = ()
 
 
 def scan(

@@ -1,7 +1,8 @@
 """Kernel files as they were captured from a machine, planted below a directory for the readers to read.
 
 A ``.tree`` file holds one path a line: ``path/`` is a directory (a function of a live patch is an empty one,
-which git would not keep), ``path = text`` a file of one line; ``#`` starts a comment that says where it is from.
+which git would not keep), ``path = text`` a file of one line; ``#`` starts a comment, for example where it
+is from.
 """
 
 from __future__ import annotations

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -13,6 +15,7 @@ from livepatch_core.kernel import explain
 from livepatch_core.kernel.kmsg import Record
 from livepatch_core.words import Kind
 
+DATA = Path(__file__).resolve().parent.parent / "data/kernel"
 CONFLICT = (
     "livepatch: enabling patch 'lp_one'",
     "livepatch: failed to register ftrace handler for function 'cmdline_proc_show' (-16)",
@@ -22,7 +25,18 @@ CONFLICT = (
 )
 # (errno, log lines, kind, a word the sentence must hold)
 REFUSALS = [
-    (errno.EKEYREJECTED, ["Loading of unsigned module is rejected"], Kind.SIGNATURE, "unsigned module"),
+    (errno.EKEYREJECTED, ["Loading of unsigned module is rejected"], Kind.SIGNATURE, "(unsigned module)"),
+    (
+        errno.EINVAL,
+        [
+            "livepatch: symbol 'x_show' not found in symbol table",
+            "livepatch: patch 'lp_one' failed for module 'xfs', refusing to load module 'xfs'",
+        ],
+        Kind.CONFLICT,
+        "lp_one, which is in force, patches xfs",
+    ),
+    (errno.EPERM, ["livepatch: pre-patch callback failed for object 'vmlinux'"], Kind.STATE, "vmlinux"),
+    (errno.EINVAL, ["lp_one: `maybe' invalid for parameter `refuse'"], Kind.ARGUMENT, "refuse"),
     (
         errno.EKEYREJECTED,
         ["Loading of module with unavailable key is rejected"],
@@ -164,7 +178,9 @@ def test_a_running_transition_decides_over_the_log_and_names_the_holder() -> Non
 
 
 def test_a_load_of_the_same_name_is_busy() -> None:
-    assert load(errno.EBUSY, already_loaded=True)[0] is Kind.BUSY
+    kind, sentence = load(errno.EBUSY, already_loaded=True)
+    assert kind is Kind.BUSY
+    assert "just being loaded or removed" in sentence
 
 
 def test_ftrace_switched_off_shares_errno_and_log_line_with_a_conflict() -> None:
@@ -195,6 +211,52 @@ def test_lines_about_other_things_are_not_quoted() -> None:
     assert "enabling patch" in sentence
 
 
+def test_the_last_five_lines_that_explain_are_quoted() -> None:
+    taint = "lp_one: module verification failed: signature and/or required key missing - tainting kernel"
+    _, sentence = load(errno.ENODEV, *(f"livepatch: line {n}." for n in range(8)), taint)
+    assert sentence.endswith(
+        "The kernel logged: livepatch: line 3 | livepatch: line 4 | livepatch: line 5 | "
+        "livepatch: line 6 | livepatch: line 7."
+    )
+
+
+# The kinds of what was captured (refusals-*.json: errno and log lines of each case, in a guest).
+CAPTURED = {
+    "lp_missing_symbol": Kind.SYMBOL,
+    "lp_ambiguous_symbol": Kind.SYMBOL,
+    "lp_far_position": Kind.SYMBOL,
+    "lp_not_marked": Kind.NOT_LIVEPATCH,
+    "lp_needs_provider": Kind.DEPENDENCY,
+    "lp_init_fails": Kind.INTERNAL,
+    "other flags in the vermagic": Kind.KERNEL_MISMATCH,
+    "made for another kernel line": Kind.KERNEL_MISMATCH,
+    "made for the cloud flavour": Kind.KERNEL_MISMATCH,
+    "truncated": Kind.MODULE_FORMAT,
+    "a text file": Kind.MODULE_FORMAT,
+    "an empty file": Kind.MODULE_FORMAT,
+    "pre_patch refuses": Kind.STATE,
+    "wrong parameter": Kind.ARGUMENT,
+    "the same again": Kind.CONFLICT,
+    "same name, other content": Kind.CONFLICT,
+    "lower state version": Kind.STATE,
+    "state missing": Kind.STATE,
+    "kprobe with post handler": Kind.CONFLICT,
+    "late module refused": Kind.CONFLICT,
+    "module.sig_enforce=1": Kind.SIGNATURE,
+    "lockdown=integrity": Kind.LOCKDOWN,
+    "lockdown=confidentiality": Kind.LOCKDOWN,
+}
+
+
+@pytest.mark.parametrize("release", ["6.1", "6.12"])
+def test_what_real_kernels_answered(release: str) -> None:
+    captured = json.loads((DATA / f"refusals-{release}.json").read_text())
+    answers = {case: load(getattr(errno, seen["errno"]), *seen["log"]) for case, seen in captured.items()}
+    kinds = {case: kind for case, (kind, _) in answers.items()}
+    cases = CAPTURED.keys() - (set() if release == "6.1" else {"made for the cloud flavour"})
+    assert kinds == {case: CAPTURED[case] for case in cases}
+
+
 @given(st.sampled_from(sorted(errno.errorcode)), st.lists(st.sampled_from(REFUSALS)))
 def test_a_line_is_only_believed_under_an_errno_it_goes_with(
     code: int, others: list[tuple[int, list[str], Kind, str]]
@@ -202,10 +264,11 @@ def test_a_line_is_only_believed_under_an_errno_it_goes_with(
     """Lines of other refusals, of another module's load at the same time, may stand in the log."""
     lines = [line for _, group, _, _ in others for line in group]
     possible = {kind for number, _, kind, _ in REFUSALS if number == code} | {Kind.INTERNAL, load(code)[0]}
-    if code in (errno.ENODEV, errno.EINVAL):  # ftrace's own errno comes through
-        possible |= {Kind.CONFLICT}
+    possible |= {Kind.CONFLICT, Kind.STATE}  # a callback's or another patch's errno comes through as it is
     if code == errno.EINVAL:
         possible |= {Kind.UNSUPPORTED, Kind.DEPENDENCY}
+    if code in (errno.ERANGE, errno.ENOSPC):
+        possible |= {Kind.ARGUMENT}
     if code in (errno.ENOKEY, errno.EPERM):
         possible |= {Kind.SIGNATURE}
     assert load(code, *lines)[0] in possible
@@ -260,7 +323,8 @@ def test_forcing(code: int, transition: str | None, kind: Kind, word: str) -> No
 @pytest.mark.parametrize(
     ("code", "refcount", "kind", "word"),
     [
-        (errno.EAGAIN, 2, Kind.BUSY, "2 users"),
+        (errno.EAGAIN, 1, Kind.BUSY, "one user holds it"),
+        (errno.EAGAIN, 2, Kind.BUSY, "2 users hold it"),
         (errno.EAGAIN, None, Kind.BUSY, "something"),
         (errno.EBUSY, 0, Kind.BUSY, "exit function"),
         (errno.ENOENT, None, Kind.DRIFT, "not loaded any more"),

@@ -16,7 +16,7 @@ from tests.unit.kernel.captured import data
 
 KEYS = """\
 0a48a1fe I--Q---     1 perm 1f3f0000     0 65534 keyring   _uid_ses.0: 1
-0f1c6d32 I------     1 perm 1f030000     0     0 asymmetri Debian Secure Boot CA: 6ccece7e4c6c0d1f6149f3dd27dfcc5cbb419ea1: X509.rsa bb419ea1 []
+0f1c6d32 I------     1 perm 1f030000     0     0 asymmetri Debian CA: 6ccece7e: X509.rsa 6ccece7e []
 1d7b1f40 I------     1 perm 1f030000     0     0 asymmetri Firmware: db: 00ff: X509.rsa 000000ff []
 2db9b614 I------     1 perm 1f0b0000     0     0 keyring   .builtin_trusted_keys: 1
 3daf0760 I------     1 perm 1f0f0000     0     0 keyring   .secondary_trusted_keys: 1

@@ -58,13 +58,13 @@ def test_the_kernels_word_replaces_the_guess_and_the_unseen_are_told_apart() -> 
         KernelReason("sleep", 663, Reason.SLEEPING_IN, "do_nanosleep"),
         KernelReason("swapper/1", 0, Reason.RUNNING, None),
     )
-    better, unseen = reasons.explained(scan, told)
+    better = reasons.explained(scan, told)
     assert [(s.tid, s.reason, s.function) for s in better.stragglers] == [
         (663, Reason.SLEEPING_IN, "do_nanosleep"),
         (664, Reason.UNKNOWN, "hrtimer_nanosleep"),
     ]
     assert (better.scanned, better.complete) == (50, True)
-    assert unseen == (told[1],)
+    assert better.unseen == (told[1],)
 
 
 class Kernel:

@@ -1,0 +1,522 @@
+"""
+Live kernel patching on this host: go to a level, see what the kernel is, go back
+=================================================================================
+
+A *level* is a positive integer per kernel build; level N contains every fix of the levels below it, and
+level 0 is the kernel as it booted. Levels are listed in a catalog on the master's file server
+(``salt://livepatch/<release>/catalog.yaml``).
+
+Configuration (in the *minion's* configuration, never pillar), all optional:
+
+.. code-block:: yaml
+
+    livepatch:
+      policy: approved        # or newest: this site wants no approvals
+      on_stall: reverse       # what to do when a transition stalls: reverse, wait or keep
+      deadline: 75            # seconds; scaled up with CPUs and threads
+      require_signature: false
+      allow_load: false       # livepatch.load and livepatch.unload
+      allow_force: false      # livepatch.force
+
+Every function that changes something returns ``result`` (True, False, or None for ``test=True``),
+``comment`` (a sentence), ``changes`` (old and new), and when it was refused or failed ``kind``, one word
+of a fixed list. The job's return code is 1 whenever ``result`` is False.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import salt.utils.args
+from salt.exceptions import CommandExecutionError, SaltException, SaltInvocationError
+
+import livepatch_core
+
+livepatch_core.refresh()
+
+from livepatch_core.errors import LivepatchError
+from livepatch_core.host import byhand, inquiry, journal, move, watch
+from livepatch_core.host import revert as host_revert
+from livepatch_core.host import status as host_status
+from livepatch_core.host.context import Host
+from livepatch_core.host.move import Wish
+from livepatch_core.host.outcome import refused
+from livepatch_core.host.recognise import recognise
+from livepatch_core.host.settings import parse_settings
+from livepatch_core.kernel.patches import read_patches
+from livepatch_core.words import Kind, OnStall
+
+__virtualname__ = "livepatch"
+
+
+def __virtual__():
+    if __grains__.get("kernel") != "Linux":
+        return False, "livepatch needs a Linux kernel"
+    return __virtualname__
+
+
+def status(**kwargs):
+    """
+    What the kernel of this host is: verdict and reason, flags, level and approved level, patches with the
+    functions in force, stragglers, fixes (CVE) in force, what the next boot will load, whether a reboot is
+    owed. Reads only.
+
+    The verdict is one of ``patched``, ``patching``, ``stalled``, ``reverting``, ``unpatched``, ``uncovered``,
+    ``unsupported``, ``unknown``; it is ``patched`` only when the transition has ended and every function that
+    was promised is in force.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt '*' livepatch.status
+    """
+    host = _host(kwargs)
+    return _answer(lambda: host_status.status(host, inquiry.covered(host), recognise))
+
+
+def apply(
+    level=None, reason=None, approval=None, on_stall=None, deadline=None, override=None, test=False, **kwargs
+):
+    """
+    Bring this host to a level and prove it.
+
+    Without arguments the host goes where its approval says, which is taken from the pillar
+    (``livepatch:approval``); with no approval it holds its level. A second call changes nothing.
+
+    level
+        An integer from 0, given by hand. Needs ``reason``, and holds until an approval of a higher rev
+        arrives.
+    reason
+        Why; goes into the host's journal.
+    approval
+        The approval itself, as the rollout passes it: ``{"ledger_id", "rev", "builds"}``.
+    on_stall
+        ``reverse``, ``wait`` or ``keep`` when the transition passes its deadline; default from the minion's
+        configuration.
+    deadline
+        Seconds until a transition counts as stalled on a small host; scaled up with CPUs and threads.
+    override
+        Names of preflight checks whose inconclusive answer shall not refuse: ``kernel-build``,
+        ``target-build``, ``reliable-stacks``.
+    test
+        Change nothing; ``changes`` says what would be changed.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt '*' livepatch.apply
+        salt 'host1' livepatch.apply level=2 reason='trying the fix for CVE-2026-1' test=True
+    """
+    if level is None and approval is None:
+        approval = _approval_in_pillar()
+    return _act(
+        lambda: move.move(_host(kwargs), _wish(level, reason, approval, on_stall, deadline, override, test))
+    )
+
+
+def revert(level=None, reason=None, approval=None, on_stall=None, deadline=None, test=False, **kwargs):
+    """
+    Go back, by the least risky way, and say which: reverse a running transition; else replace what is in
+    force by a lower level, where neither has callbacks, system states or shadow variables; else by way of
+    level 0.
+
+    level
+        Where to go, default 0. While a transition is running it is reversed, and without ``level`` that is
+        all.
+    reason
+        Why; needed unless an ``approval`` is given. The host then holds against approvals up to the newest
+        it has seen.
+    approval, on_stall, deadline, test
+        As for :py:func:`apply`.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt 'host1' livepatch.revert reason='customer sees stalls'
+    """
+    return _act(
+        lambda: host_revert.revert(
+            _host(kwargs), _wish(level, reason, approval, on_stall, deadline, None, test)
+        )
+    )
+
+
+def preflight(path=None, level=None, reason=None, approval=None, override=None, **kwargs):
+    """
+    Everything ``apply`` would check before it loads a module, without loading it: each check with its
+    verdict (``pass``, ``fail``, ``warn``, ``inconclusive``), reason and remedy.
+
+    path
+        A module file (a path on the host, or ``salt://``); by default the module of the level that
+        ``apply`` would go to with the same ``level``, ``reason`` and ``approval``.
+    override
+        As for :py:func:`apply`.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt '*' livepatch.preflight
+        salt 'host1' livepatch.preflight path=/root/livepatch-3.ko
+    """
+    host = _host(kwargs)
+    if path is not None:
+        return _answer(lambda: inquiry.preflight_file(host, _read(path), _names(override)))
+    if level is None and approval is None:
+        approval = _approval_in_pillar()
+    if level is not None and reason is None:
+        reason = "preflight"
+    return _answer(
+        lambda: inquiry.preflight_level(host, _wish(level, reason, approval, None, None, override, True))
+    )
+
+
+def load(path, reason=None, on_stall=None, deadline=None, override=None, test=False, **kwargs):
+    """
+    Load one livepatch module, whatever the catalog says. Needs ``allow_load: true`` in the minion's own
+    configuration; preflight and journal are those of ``apply``.
+
+    path
+        A path on the host, or ``salt://``.
+    reason
+        Why; needed, goes into the journal.
+    on_stall, deadline, override, test
+        As for :py:func:`apply`.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt 'lab1' livepatch.load /root/livepatch-test.ko reason='trying it'
+    """
+    return _act(
+        lambda: byhand.load(_host(kwargs), _read(path), _order(reason, on_stall, deadline, override, test))
+    )
+
+
+def unload(name, reason=None, on_stall=None, deadline=None, test=False, **kwargs):
+    """
+    Disable one patch by its name, whoever loaded it, and remove its module. Needs ``allow_load: true`` in
+    the minion's own configuration.
+
+    name
+        The patch, as ``livepatch.list_patches`` shows it.
+    reason
+        Why; needed, goes into the journal.
+    on_stall, deadline, test
+        As for :py:func:`apply`.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt 'lab1' livepatch.unload livepatch_test reason='done with it'
+    """
+    return _act(lambda: byhand.unload(_host(kwargs), name, _order(reason, on_stall, deadline, None, test)))
+
+
+def force(patch, reason=None, test=False, **kwargs):
+    """
+    End the transition of ``patch`` by declaring every task switched. Unsafe: tasks may be inside old code.
+    Needs ``allow_force: true`` in the minion's own configuration and a reason; stragglers and their stacks
+    are journaled; the host then owes a reboot and takes no more live patches until it has had one.
+
+    patch
+        The patch in transition.
+    reason
+        Why; needed, goes into the journal.
+    test
+        Change nothing; say what would be done.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt 'host1' livepatch.force livepatch_2 reason='approved by J. Doe, ticket 42'
+    """
+    return _act(lambda: byhand.force(_host(kwargs), patch, _order(reason, None, None, None, test)))
+
+
+def list_patches(**kwargs):
+    """
+    The live patches the kernel shows, with their state: ``patched``, ``patching``, ``unpatching``,
+    ``disabled`` or ``unknown``.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt '*' livepatch.list_patches
+    """
+    return {patch.name: str(patch.state) for patch in read_patches(_host(kwargs).roots)}
+
+
+def info(path, **kwargs):
+    """
+    Everything a module file says about itself: name, kernel builds it was proven against, functions and
+    positions, cumulative or not, callbacks, system states, signature.
+
+    path
+        A path on the host, or ``salt://``.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt 'host1' livepatch.info salt://livepatch/6.1.0-56-amd64/livepatch-1.ko
+    """
+    _host(kwargs)
+    return _answer(lambda: inquiry.info(_read(path)))
+
+
+def available(**kwargs):
+    """
+    The levels the catalog has for the running kernel build.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt '*' livepatch.available
+    """
+    return _answer(lambda: inquiry.available(_host(kwargs)))
+
+
+def transition(**kwargs):
+    """
+    The running transition and the threads that hold it up: what each is, where it sleeps, whose it is.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt 'host1' livepatch.transition
+    """
+    return _answer(lambda: watch.transition_document(_host(kwargs)))
+
+
+def wait(timeout=75, **kwargs):
+    """
+    Wait until the running transition has ended, at most ``timeout`` seconds; changes nothing.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt 'host1' livepatch.wait timeout=30
+    """
+    return _act(lambda: watch.wait(_host(kwargs), _seconds("timeout", timeout)))
+
+
+def history(limit=20, **kwargs):
+    """
+    The last acts that changed this kernel, from the host's journal: who, what, digest, before, after,
+    duration, stragglers, kernel log.
+
+    limit
+        How many at most, the newest; default 20.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt 'host1' livepatch.history limit=5
+    """
+    if type(limit) is not int or limit < 1:
+        raise SaltInvocationError(f"limit is {limit!r}, not a positive integer")
+    return _answer(lambda: inquiry.history(_host(kwargs), limit))
+
+
+def verify(seq=None, hash=None, **kwargs):
+    """
+    Whether the host's journal is whole, torn (a crash while writing), truncated (lines cut off the end) or
+    tampered (edited).
+
+    seq, hash
+        The head as somebody else remembers it, from an earlier return; by default the host's own record.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt 'host1' livepatch.verify
+    """
+    if (seq is None) != (hash is None):
+        raise SaltInvocationError("give both seq and hash, or neither")
+    head = None if seq is None else journal.Head(seq, hash)
+    document = _answer(lambda: inquiry.verify(_host(kwargs), head))
+    if not document["result"]:
+        __context__["retcode"] = 1
+    return document
+
+
+def adopt_ledger(ledger_id, rev=0, reason=None, **kwargs):
+    """
+    Obey another ledger from now on: after the old one was lost for good, or the host changed masters.
+
+    ledger_id
+        The new ledger's id; the host then takes approvals of that ledger from ``rev`` on.
+    rev
+        The lowest rev to accept, from 0.
+    reason
+        Why; needed.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt 'host1' livepatch.adopt_ledger ledger-7f3a reason='master rebuilt'
+    """
+    return _act(
+        lambda: byhand.adopt_ledger(_host(kwargs), ledger_id, rev, _order(reason, None, None, None, False))
+    )
+
+
+def unhold(reason=None, test=False, **kwargs):
+    """
+    Lift the hold of a level that was set by hand, so that the approval (or the newest level) rules again at
+    the next apply. The level in force stays what it is until then.
+
+    reason
+        Why; needed.
+    test
+        Change nothing; say what would be done.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt 'host1' livepatch.unhold reason='trial is over'
+    """
+    return _act(lambda: byhand.unhold(_host(kwargs), _order(reason, None, None, None, test)))
+
+
+# -- between Salt and the library -----------------------------------------------------------------------
+
+
+def _host(kwargs):
+    """The host as the library sees it; refuses arguments that no function here has."""
+    unknown = salt.utils.args.clean_kwargs(**kwargs)
+    unknown.pop("saltenv", None)
+    if unknown:
+        salt.utils.args.invalid_kwargs(unknown)
+    try:
+        settings = parse_settings(__opts__.get("livepatch"))
+    except LivepatchError as problem:
+        raise CommandExecutionError(str(problem)) from problem
+    who = {
+        "user": str(kwargs.get("__pub_user", "")),
+        "jid": str(kwargs.get("__pub_jid", "")),
+        "id": __opts__["id"],
+    }
+    saltenv = kwargs.get("saltenv") or __opts__.get("saltenv") or "base"
+    return Host(settings, lambda name: _fetch(f"{settings.catalog.rstrip('/')}/{name}", saltenv), who)
+
+
+def _approval_in_pillar():
+    """From ``__pillar__`` and not by pillar.get, which on 3008 shows an execution module asterisks."""
+    value = __pillar__.get("livepatch")
+    if value is None:
+        return None
+    return value.get("approval") if isinstance(value, Mapping) else {"error": "livepatch is no mapping"}
+
+
+def _fetch(url, saltenv):
+    """The bytes behind a URL of the file client; None where there is no such file."""
+    try:
+        path = __salt__["cp.cache_file"](url, saltenv)
+    except SaltException as problem:
+        raise LivepatchError(
+            Kind.CATALOG,
+            f"{url} could not be fetched ({type(problem).__name__}: {problem}); nothing was changed.",
+            remedy="See whether the master answers this minion.",
+        ) from problem
+    return Path(path).read_bytes() if path else None
+
+
+def _read(path):
+    """A module file from the host or from the file server."""
+    if not isinstance(path, str) or not path:
+        raise SaltInvocationError(f"path is {path!r}, not the path of a file")
+    if "://" in path:
+        data = _fetch(path, __opts__.get("saltenv") or "base")
+    else:
+        try:
+            data = Path(path).read_bytes()
+        except OSError as problem:
+            raise LivepatchError(
+                Kind.ARGUMENT, f"{path} could not be read ({problem.strerror}); nothing was changed."
+            ) from problem
+    if data is None:
+        raise LivepatchError(Kind.ARGUMENT, f"There is no file {path}; nothing was changed.")
+    return data
+
+
+def _wish(level, reason, approval, on_stall, deadline, override, test):
+    if level is not None and type(level) is not int:
+        raise SaltInvocationError(f"level is {level!r}, not an integer from 0")
+    return Wish(
+        approval=approval,
+        level=level,
+        reason=reason,
+        on_stall=_stall_word(on_stall),
+        deadline=None if deadline is None else _seconds("deadline", deadline),
+        override=_names(override),
+        test=bool(test) or bool(__opts__.get("test")),
+    )
+
+
+def _order(reason, on_stall, deadline, override, test):
+    return byhand.Order(
+        reason=reason,
+        on_stall=_stall_word(on_stall),
+        deadline=None if deadline is None else _seconds("deadline", deadline),
+        override=_names(override),
+        test=bool(test) or bool(__opts__.get("test")),
+    )
+
+
+def _stall_word(value):
+    try:
+        return None if value is None else OnStall(value)
+    except ValueError:
+        words = ", ".join(OnStall)
+        raise SaltInvocationError(f"on_stall is {value!r}, not one of {words}") from None
+
+
+def _names(value):
+    if value is None:
+        return ()
+    names = value.split(",") if isinstance(value, str) else value
+    if not isinstance(names, (list, tuple)) or not all(isinstance(name, str) for name in names):
+        raise SaltInvocationError(f"override is {value!r}, not a list of names")
+    return tuple(name.strip() for name in names)
+
+
+def _seconds(name, value):
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value < 86_400:
+        raise SaltInvocationError(f"{name} is {value!r}, not seconds (more than 0, less than a day)")
+    return float(value)
+
+
+def _act(perform):
+    """Run an act: its document and the return code that goes with it, also when it was refused."""
+    try:
+        outcome = perform()
+    except LivepatchError as error:
+        outcome = refused(error)
+    if outcome.result is False:
+        __context__["retcode"] = 1
+    return outcome.document()
+
+
+def _answer(ask):
+    """Run a question; what cannot be answered is an error of the job."""
+    try:
+        return ask()
+    except LivepatchError as error:
+        raise CommandExecutionError(str(error)) from error

@@ -1,0 +1,170 @@
+"""What lets a host move, and who wins when two say different things (DESIGN: the approval rule).
+
+Pure: an approval, the host's record and the caller's wish go in; a target or a refusal comes out. The
+properties that hold for every interleaving are in tests/unit/host/test_approval.py.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from livepatch_core.errors import LivepatchError
+from livepatch_core.host.record import ByHand, Record
+from livepatch_core.words import Kind, Word
+
+DIGEST_LENGTH = 64  # hexadecimal digits of a SHA-256
+
+
+class Source(Word):
+    APPROVAL = "approval"
+    BY_HAND = "by-hand"
+    NEWEST = "newest"
+
+
+@dataclass(frozen=True)
+class Grant:
+    """The level one kernel build may have; ``sha256`` is None exactly for level 0."""
+
+    level: int
+    sha256: str | None
+
+
+@dataclass(frozen=True)
+class Approval:
+    ledger_id: str
+    rev: int
+    builds: Mapping[str, Grant]
+
+    @property
+    def digest(self) -> str:
+        """Names the content: two approvals of one rev that differ must not both be obeyed."""
+        content = {build: [grant.level, grant.sha256] for build, grant in self.builds.items()}
+        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+@dataclass(frozen=True)
+class Target:
+    """Where the host is to go. ``sha256`` None with a level above 0: the catalog's digest decides."""
+
+    level: int | None  # None: the newest that the catalog has released
+    sha256: str | None
+    source: Source
+    reason: str = ""
+
+
+def parse_approval(value: object) -> Approval:
+    """A job argument or a pillar value; raises LivepatchError (unapproved) for whatever is not one."""
+    if value is None:
+        raise _hold("no approval was given and none was found")
+    if not isinstance(value, Mapping):
+        raise _hold(f"the approval is not a mapping but {type(value).__name__}")
+    if value.get("error"):
+        raise _hold(f"the approval could not be had: {value['error']}")
+    ledger_id, rev, builds = value.get("ledger_id"), value.get("rev"), value.get("builds")
+    if not isinstance(ledger_id, str) or not ledger_id:
+        raise _hold("the approval names no ledger (ledger_id)")
+    if type(rev) is not int or rev < 1:
+        raise _hold(f"the approval's rev is {rev!r}, not a positive integer")
+    if not isinstance(builds, Mapping):
+        raise _hold("the approval lists no kernel builds")
+    return Approval(
+        ledger_id, rev, {str(build): _parse_grant(str(build), grant) for build, grant in builds.items()}
+    )
+
+
+def _parse_grant(build: str, value: object) -> Grant:
+    if not isinstance(value, Mapping):
+        raise _hold(f"the approval's entry for kernel build {build} is not a mapping")
+    level, sha256 = value.get("level"), value.get("sha256")
+    if type(level) is not int or level < 0:
+        raise _hold(f"the approval's level for kernel build {build} is {level!r}, not an integer from 0")
+    if level == 0:
+        return Grant(0, None)
+    if not isinstance(sha256, str) or len(sha256) != DIGEST_LENGTH or set(sha256) - set("0123456789abcdef"):
+        raise _hold(f"the approval for kernel build {build} carries no SHA-256 of level {level}")
+    return Grant(level, sha256)
+
+
+def judge(approval: Approval, record: Record, build_id: str) -> tuple[Target, Record]:
+    """The target that ``approval`` gives this host, and the record that accepts it.
+
+    Raises LivepatchError: foreign-ledger, superseded or unapproved; the host then stays as it is.
+    """
+    accepted = accept(approval, record, build_id)
+    grant = approval.builds.get(build_id)
+    if grant is None:
+        raise _hold(f"approval rev {approval.rev} names no level for this kernel build ({build_id})")
+    return Target(grant.level, grant.sha256, Source.APPROVAL), accepted
+
+
+def accept(approval: Approval, record: Record, build_id: str) -> Record:
+    """The record of a host that obeys ``approval`` from now on.
+
+    Also where it names no level for this kernel build, or cannot be carried out: an older one, which does
+    and could, is outranked all the same. Raises LivepatchError: foreign-ledger or superseded.
+    """
+    if record.ledger_id and approval.ledger_id != record.ledger_id:
+        raise LivepatchError(
+            Kind.FOREIGN_LEDGER,
+            f"The approval comes from ledger {approval.ledger_id}, but this host obeys {record.ledger_id}; "
+            "nothing was changed.",
+            remedy="If the ledger was really replaced, run livepatch.adopt_ledger on this host.",
+        )
+    if approval.rev < record.rev:
+        raise _superseded(
+            f"Approval rev {approval.rev} is older than rev {record.rev}, which this host has acted on"
+        )
+    if approval.rev == record.rev and record.approval_digest not in ("", approval.digest):
+        raise _superseded(f"This host has acted on another approval of the same rev {record.rev}")
+    if record.by_hand and approval.rev <= record.by_hand.above_rev:
+        raise held_by_hand(record.by_hand, f"approval rev {approval.rev} is not newer than that")
+    grant = approval.builds.get(build_id)
+    return record.accept(
+        approval.ledger_id, approval.rev, approval.digest, None if grant is None else grant.level
+    )
+
+
+def held_by_hand(held: ByHand, why: str) -> LivepatchError:
+    return LivepatchError(
+        Kind.SUPERSEDED,
+        f"This host was told by hand to be at level {held.level} ({held.reason}), and {why}; nothing was "
+        "changed.",
+        remedy="Approve a level with a higher rev, or lift the hold (livepatch.unhold).",
+    )
+
+
+def by_hand(level: object, reason: object, record: Record) -> tuple[Target, Record]:
+    """A level given by hand: needs a reason, and holds until an approval of a higher rev arrives."""
+    if type(level) is not int or level < 0:
+        raise LivepatchError(
+            Kind.ARGUMENT,
+            f"The level is {level!r}, not an integer from 0; nothing was changed.",
+            remedy="Give level=N, where 0 means unpatched.",
+        )
+    if not isinstance(reason, str) or not reason.strip():
+        raise LivepatchError(
+            Kind.UNAPPROVED,
+            f"Level {level} was asked for by hand without a reason; nothing was changed.",
+            remedy="Give reason='...' (it goes into the host's journal), or an approval.",
+        )
+    held = ByHand(level, reason.strip(), record.rev)
+    return Target(level, None, Source.BY_HAND, held.reason), record.hold(held)
+
+
+def _hold(why: str) -> LivepatchError:
+    return LivepatchError(
+        Kind.UNAPPROVED,
+        f"This host holds its level, because {why}; nothing was changed.",
+        remedy="Approve a level for it (livepatch_ledger.approve), or give level= and reason= by hand.",
+    )
+
+
+def _superseded(why: str) -> LivepatchError:
+    return LivepatchError(
+        Kind.SUPERSEDED,
+        f"{why}; nothing was changed.",
+        remedy="Refresh the pillar, or present the newest approval.",
+    )

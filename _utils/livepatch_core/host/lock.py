@@ -1,0 +1,77 @@
+"""One lock for everything that changes the kernel of this host: minion jobs, salt-call, the boot unit."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from livepatch_core.errors import LivepatchError
+from livepatch_core.words import Kind
+
+
+@contextmanager
+def exclusive(path: Path, purpose: str, *, test: bool = False) -> Iterator[None]:
+    """Hold the host's lock; raises LivepatchError (busy) at once, naming the holder, when it is taken.
+
+    test: only ask whether it could be had; a dry run must not make a real act busy. Also raises
+    LivepatchError (privilege, internal) where the file cannot be opened.
+
+    A lock of the kernel (flock), so that it ends with its holder, however that dies. The file is never
+    removed: unlinking a locked file would let two holders in.
+    """
+    descriptor = _open(path)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise _busy(os.pread(descriptor, 4096, 0)) from None
+        if test:
+            fcntl.flock(descriptor, fcntl.LOCK_UN)
+            yield
+            return
+        _sign(descriptor, json.dumps({"pid": os.getpid(), "purpose": purpose}).encode())
+        try:
+            yield
+        finally:
+            _sign(descriptor, b"")
+    finally:
+        os.close(descriptor)
+
+
+def _open(path: Path) -> int:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as problem:
+        raise LivepatchError(
+            Kind.PRIVILEGE if isinstance(problem, PermissionError) else Kind.INTERNAL,
+            f"The lock {path} could not be opened ({problem.strerror}); nothing was changed.",
+            remedy="Run the minion or salt-call as root, and see that its directory can be written.",
+        ) from problem
+
+
+def _sign(descriptor: int, name: bytes) -> None:
+    """Who holds the lock, for people: where there is no room for it, the lock holds all the same."""
+    try:
+        os.ftruncate(descriptor, 0)
+        os.pwrite(descriptor, name, 0)
+    except OSError:
+        pass
+
+
+def _busy(content: bytes) -> LivepatchError:
+    try:
+        holder = json.loads(content)
+        who = f"process {holder['pid']} ({holder['purpose']})"
+    except (ValueError, KeyError, TypeError):
+        who = "another process"  # caught between taking the lock and writing its name
+    return LivepatchError(
+        Kind.BUSY,
+        f"Another livepatch act is under way on this host, by {who}; this one changed nothing.",
+        remedy="Wait for it to end (livepatch.wait), then ask again.",
+        holder=who,
+    )

@@ -1,0 +1,34 @@
+"""What a module promises when it is loaded: recorded, and compared with the kernel ever after."""
+
+from __future__ import annotations
+
+from livepatch_core.catalog.model import Level
+from livepatch_core.host.context import Host
+from livepatch_core.host.record import Loaded
+from livepatch_core.modulefile.model import ModuleFile
+
+
+def promise(host: Host, module: ModuleFile, boot_id: str, level: Level | None) -> Loaded:
+    """The record's entry for ``module``, loaded in this boot; ``level`` None when it is loaded by hand.
+
+    A position of 0 ("the name is unique") is what sysfs shows as 1.
+    """
+    functions = tuple(
+        (one.name, function.name, function.sympos or 1)
+        for one in module.objects
+        for function in one.functions
+    )
+    return Loaded(
+        name=module.name,
+        level=level.number if level else None,
+        sha256=module.sha256,
+        build_id=module.build_id,
+        boot_id=boot_id,
+        at=host.timestamp(),
+        functions=functions,
+        replace=bool(module.replace),
+        callbacks=any(one.callbacks for one in module.objects),
+        shadow=module.shadow,
+        states=tuple((state.id, state.version) for state in module.states),
+        fixes=tuple(fix.cve for fix in level.fixes) if level else (),
+    )

@@ -1,0 +1,249 @@
+"""What this host remembers across restarts: whose approvals it obeys, and what it loaded."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+from livepatch_core.errors import LivepatchError
+from livepatch_core.host import journal
+from livepatch_core.host.durable import write_atomically
+from livepatch_core.host.intent import Intent, parse_intent
+from livepatch_core.host.journal import GENESIS, Head
+from livepatch_core.words import Kind
+
+SCHEMA = 1
+_T = TypeVar("_T")
+
+
+@dataclass(frozen=True)
+class ByHand:
+    """A level set by hand; it holds against approvals up to ``above_rev``."""
+
+    level: int
+    reason: str
+    above_rev: int
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A module this host loaded, and what it promised; true for one boot only.
+
+    functions: (object, function, position) triples, positions counted from 1 as sysfs shows them.
+    build_id is the module's own (what /sys/module/M/notes shows), the identity of what is loaded.
+    """
+
+    name: str
+    level: int | None  # None: loaded by hand with livepatch.load
+    sha256: str
+    build_id: str | None
+    boot_id: str
+    at: str
+    functions: tuple[tuple[str, str, int], ...]
+    replace: bool
+    callbacks: bool = False
+    shadow: bool = False
+    states: tuple[tuple[int, int], ...] = ()
+    fixes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Forced:
+    """livepatch.force was used in this boot: the host owes a reboot and takes no more live patches."""
+
+    patch: str
+    reason: str
+    boot_id: str
+    at: str
+
+
+@dataclass(frozen=True)
+class Record:
+    ledger_id: str = ""
+    rev: int = 0
+    approval_digest: str = ""
+    approved_level: int | None = None  # what that approval gives this kernel build
+    by_hand: ByHand | None = None
+    loaded: tuple[Loaded, ...] = ()
+    forced: tuple[Forced, ...] = ()
+    journal: Head = Head()  # of the journal when it was last written: shows a journal cut short
+    intent: Intent | None = None  # the act under way, or the one that its process did not live to end
+    other: Mapping[str, Any] = field(default_factory=dict)  # keys of a newer version, kept as they are
+
+    def accept(self, ledger_id: str, rev: int, digest: str, level: int | None) -> Record:
+        """The record of a host that obeys this approval from now on, whether it can be carried out or not.
+
+        level: None where it names none for this kernel build.
+        """
+        return dataclasses.replace(
+            self,
+            ledger_id=ledger_id,
+            rev=rev,
+            approval_digest=digest,
+            approved_level=level,
+            by_hand=None if rev > self.rev else self.by_hand,
+        )
+
+    def adopt(self, ledger_id: str, rev: int) -> Record:
+        """The record of a host that obeys another ledger, from ``rev`` on.
+
+        A level set by hand held against revs of the old ledger; now it holds until the new one speaks.
+        """
+        held = self.by_hand and dataclasses.replace(self.by_hand, above_rev=max(rev - 1, 0))
+        return dataclasses.replace(
+            self, ledger_id=ledger_id, rev=rev, approval_digest="", approved_level=None, by_hand=held
+        )
+
+    def hold(self, by_hand: ByHand) -> Record:
+        return dataclasses.replace(self, by_hand=by_hand)
+
+    def with_loaded(self, loaded: Loaded) -> Record:
+        """``loaded`` added; entries of earlier boots and of the same name go."""
+        kept = tuple(one for one in self.loaded if one.boot_id == loaded.boot_id and one.name != loaded.name)
+        return dataclasses.replace(self, loaded=(*kept, loaded))
+
+    def with_forced(self, forced: Forced) -> Record:
+        kept = tuple(one for one in self.forced if one.boot_id == forced.boot_id)
+        return dataclasses.replace(self, forced=(*kept, forced))
+
+    def find_loaded(self, name: str, boot_id: str | None) -> Loaded | None:
+        """What this host loaded under that name in this boot; None also when the boot is not known."""
+        return next((one for one in self.loaded if one.name == name and one.boot_id == boot_id), None)
+
+    def forced_in(self, boot_id: str | None) -> tuple[Forced, ...]:
+        """Every force there was when the boot is not known: it may have been this one."""
+        return tuple(one for one in self.forced if boot_id in (None, one.boot_id))
+
+
+def read_record(path: Path) -> Record:
+    """The record, or an empty one on a host that never acted.
+
+    Raises LivepatchError (journal) when it is there but cannot be understood, or is gone although the
+    journal beside it says that this host has acted: guessing 'never acted' would let a superseded approval
+    win.
+    """
+    try:
+        text = path.read_bytes()
+    except FileNotFoundError:
+        if journal.read_bytes(path.with_name(journal.FILE_NAME)):
+            raise _unreadable(path, "it is gone, but the journal is there") from None
+        return Record()
+    except OSError as problem:
+        raise _unreadable(path, str(problem)) from problem
+    try:
+        return _from_document(json.loads(text))
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as problem:
+        raise _unreadable(path, f"{type(problem).__name__}: {problem}") from problem
+
+
+def new_record(path: Path) -> Record:
+    """Where the record was lost: an empty one that goes on with the journal there is.
+
+    Only for livepatch.adopt_ledger, which gives the lowest rev to be accepted by hand.
+    """
+    last = journal.last_entry(path.with_name(journal.FILE_NAME))
+    return Record(journal=last.head if last else Head())
+
+
+def write_record(path: Path, record: Record) -> None:
+    """Durable before it returns. Raises LivepatchError (journal); the file is then old or new, never between.
+
+    The error says that nothing was changed: who writes after a change has to say otherwise.
+    """
+    document = {item.name: getattr(record, item.name) for item in dataclasses.fields(Record)}
+    document.update(
+        by_hand=dataclasses.asdict(record.by_hand) if record.by_hand else None,
+        loaded=[dataclasses.asdict(one) for one in record.loaded],
+        forced=[dataclasses.asdict(one) for one in record.forced],
+        journal=dataclasses.asdict(record.journal),
+        intent=record.intent.document() if record.intent else None,
+    )
+    other = document.pop("other")
+    try:
+        write_atomically(
+            path, json.dumps({**other, **document, "schema": SCHEMA}, sort_keys=True).encode() + b"\n"
+        )
+    except OSError as problem:
+        raise LivepatchError(
+            Kind.JOURNAL,
+            f"The host's record {path} could not be written ({problem.strerror}); nothing was changed.",
+            remedy="Make room, or make its directory writable; then ask again.",
+            why=problem.strerror,
+        ) from problem
+
+
+def _from_document(document: Mapping[str, Any]) -> Record:
+    known = {item.name for item in dataclasses.fields(Record)} - {"other"}
+    other = {key: value for key, value in document.items() if key not in known and key != "schema"}
+    values = {key: document[key] for key in known if key in document}
+    by_hand, intent = values.get("by_hand"), values.get("intent")
+    values["by_hand"] = None if by_hand is None else _typed(ByHand(**by_hand), _BY_HAND)
+    values["loaded"] = tuple(_loaded(one) for one in values.get("loaded", ()))
+    values["forced"] = tuple(_typed(Forced(**one), _FORCED) for one in values.get("forced", ()))
+    values["journal"] = _typed(Head(**values.get("journal", {"seq": 0, "hash": GENESIS})), _HEAD)
+    values["intent"] = None if intent is None else _typed(parse_intent(intent), _INTENT)
+    return _typed(Record(**values, other=other), _RECORD)
+
+
+def _loaded(document: Mapping[str, Any]) -> Loaded:
+    values = dict(document)
+    values["functions"] = tuple((str(o), str(f), int(p)) for o, f, p in values["functions"])
+    values["states"] = tuple((int(i), int(v)) for i, v in values.get("states", ()))
+    values["fixes"] = tuple(values.get("fixes", ()))
+    return _typed(Loaded(**values), _LOADED)
+
+
+# What decides who wins, or is compared with what the kernel shows; a damaged value must not decide anything.
+_Types = Mapping[str, "tuple[type, ...]"]
+_ABSENT = type(None)
+_RECORD: _Types = {
+    "ledger_id": (str,),
+    "rev": (int,),
+    "approval_digest": (str,),
+    "approved_level": (int, _ABSENT),
+}
+_BY_HAND = {"level": (int,), "reason": (str,), "above_rev": (int,)}
+_FORCED = {"patch": (str,), "reason": (str,), "boot_id": (str,), "at": (str,)}
+_HEAD = {"seq": (int,), "hash": (str,)}
+_INTENT: _Types = {
+    "id": (str,),
+    "patch": (str,),
+    "boot_id": (str,),
+    "began": (str,),
+    "target": (bool,),
+    "undone": (bool,),
+}
+_LOADED: _Types = {
+    "name": (str,),
+    "level": (int, _ABSENT),
+    "sha256": (str,),
+    "build_id": (str, _ABSENT),
+    "boot_id": (str,),
+    "at": (str,),
+    "replace": (bool,),
+}
+
+
+def _typed(value: _T, types: _Types) -> _T:
+    """``value``, if those of its fields have those types (a bool is no int) and no number is negative."""
+    for name, allowed in types.items():
+        given = getattr(value, name)
+        if type(given) not in allowed or (type(given) is int and given < 0):
+            raise ValueError(f"{name} is {given!r}")
+    return value
+
+
+def _unreadable(path: Path, why: str) -> LivepatchError:
+    return LivepatchError(
+        Kind.JOURNAL,
+        f"The host's record {path} cannot be understood ({why}); the host holds what it has, nothing was "
+        "changed.",
+        remedy=(
+            "Look at livepatch.status and livepatch.verify; restore the file, or move it away and run "
+            "livepatch.adopt_ledger."
+        ),
+    )

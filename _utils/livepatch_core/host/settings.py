@@ -1,0 +1,103 @@
+"""What the minion's own configuration says (key ``livepatch``); pillar cannot change any of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from livepatch_core.errors import LivepatchError
+from livepatch_core.host import journal
+from livepatch_core.words import Kind, OnStall, Word
+
+
+class Policy(Word):
+    """Where a host that is told no level takes it from."""
+
+    APPROVED = "approved"  # from an approval, or it holds
+    NEWEST = "newest"  # from the catalog: the site wants no approvals
+
+
+@dataclass(frozen=True)
+class Settings:
+    """One field per configuration key; the defaults are the safe choice.
+
+    deadline, reversal_deadline, patience: seconds. The deadline is scaled up with CPUs and threads
+    (kernel/transition.py); ``patience`` bounds ``on_stall: wait``.
+    """
+
+    state_dir: Path = Path("/var/lib/livepatch")
+    run_dir: Path = Path("/run/livepatch")
+    catalog: str = "salt://livepatch"
+    policy: Policy = Policy.APPROVED
+    on_stall: OnStall = OnStall.REVERSE
+    deadline: float = 75.0  # 15 s to the kernel's signal plus the 60 s that kpatch waits after it
+    reversal_deadline: float = 75.0
+    patience: float = 600.0
+    require_signature: bool = False
+    allow_load: bool = False
+    allow_force: bool = False
+
+    @property
+    def record_file(self) -> Path:
+        return self.state_dir / "record.json"
+
+    @property
+    def journal_file(self) -> Path:
+        return self.state_dir / journal.FILE_NAME
+
+    @property
+    def lock_file(self) -> Path:
+        return self.run_dir / "lock"
+
+
+def parse_settings(value: object) -> Settings:
+    """``value`` is what stands under ``livepatch`` in the minion's configuration, or None.
+
+    Raises LivepatchError (argument) that names the key: a misspelt safety option must not pass unseen.
+    """
+    if value is None:
+        return Settings()
+    if not isinstance(value, Mapping):
+        raise _bad("the key 'livepatch' of the minion configuration must hold a mapping")
+    known = {field.name: field.default for field in fields(Settings)}
+    chosen: dict[str, Any] = {}
+    for key, given in value.items():
+        if key not in known:
+            raise _bad(f"the minion configuration has an unknown key livepatch:{key}")
+        chosen[key] = _convert(key, given, known[key])
+    return Settings(**chosen)
+
+
+def _convert(key: str, given: object, default: object) -> object:
+    try:
+        if isinstance(default, bool):
+            if not isinstance(given, bool):
+                raise ValueError("must be true or false")
+            return given
+        if isinstance(default, float):
+            seconds = float(str(given))
+            if isinstance(given, bool) or not 0 < seconds < 86_400:
+                raise ValueError("must be seconds, more than 0 and less than a day")
+            return seconds
+        if isinstance(default, (Policy, OnStall)):
+            return type(default)(given)
+        if not isinstance(given, str) or not given:
+            raise ValueError("must be a text")
+        if not isinstance(default, Path):
+            return given
+        if not Path(given).is_absolute():
+            raise ValueError("must be an absolute path")  # or two callers would not share one lock
+        return Path(given)
+    except ValueError as problem:
+        text = f"the value of livepatch:{key} in the minion configuration is {given!r}: {problem}"
+        raise _bad(text) from problem
+
+
+def _bad(text: str) -> LivepatchError:
+    return LivepatchError(
+        Kind.ARGUMENT,
+        f"{text[0].upper()}{text[1:]}; nothing was changed.",
+        remedy="Correct the minion configuration and restart the minion.",
+    )

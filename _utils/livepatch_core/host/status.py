@@ -1,0 +1,270 @@
+"""What the kernel of this host is, as one document; reads only, and works without pyelftools.
+
+Truth before comfort: *patched* is said only when the transition has ended and every function that was
+promised is in force; whatever decides and could not be read makes the verdict *unknown*.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from livepatch_core.errors import LivepatchError
+from livepatch_core.host import journal
+from livepatch_core.host.change import Ending
+from livepatch_core.host.context import Host
+from livepatch_core.host.intent import Intent
+from livepatch_core.host.record import Record, read_record
+from livepatch_core.host.situation import Situation, observe
+from livepatch_core.host.stall import straggler_documents
+from livepatch_core.kernel.environment import taint_flags
+from livepatch_core.kernel.patches import Patch, PatchState, functions_in_force
+from livepatch_core.kernel.running import Kernel, read_kernel
+from livepatch_core.kernel.stragglers import scan
+from livepatch_core.kernel.transition import deadline_for
+from livepatch_core.words import Flag, Verdict
+
+
+@dataclass(frozen=True)
+class Seen:
+    """Everything the verdict is drawn from. age: seconds the transition has lasted, None if not known.
+
+    covered: whether the catalog has a released level for this kernel build; None when it was not asked or
+    could not be read. record_error: why the host's record could not be read, "" if it could.
+    """
+
+    kernel: Kernel
+    record: Record
+    situation: Situation
+    age: float | None
+    deadline: float
+    covered: bool | None
+    record_error: str = ""
+
+
+Recognise = Callable[[Host, Kernel, Record], Record]
+
+
+def status(host: Host, covered: bool | None = None, recognise: Recognise | None = None) -> dict[str, Any]:
+    """The document that livepatch.status returns.
+
+    recognise: finds levels the record does not know (host/recognise.py); handed in, as it needs pyelftools.
+    """
+    seen = look(host, covered, recognise)
+    verdict, reason = judge(seen)
+    situation, identity = seen.situation, seen.kernel.identity
+    return {
+        "verdict": str(verdict),
+        "reason": reason,
+        "flags": [str(flag) for flag in flags(seen)],
+        "level": situation.level,
+        "approved": _approved(seen.record),
+        "provider": "klp" if seen.kernel.environment.livepatch else None,
+        "kernel": {
+            "release": identity.release,
+            "version": identity.version,
+            "build_id": identity.build_id,
+            "boot_id": identity.boot_id,
+            "machine": identity.machine,
+        },
+        "patches": [_patch(patch, seen) for patch in seen.kernel.patches],
+        "in_force": _in_force(seen),
+        "waiting": list(situation.waiting),
+        "stragglers": _stragglers(host, seen),
+        "fixes": fixes(seen, verdict),
+        "next_boot": {"level": 0, "why": "nothing loads a level at boot on this host"},
+        "reboot": _reboot(seen),
+        "safeguards": _safeguards(seen.kernel),
+        "journal": {"seq": seen.record.journal.seq, "hash": seen.record.journal.hash},
+        "record_error": seen.record_error or None,
+    }
+
+
+def look(host: Host, covered: bool | None = None, recognise: Recognise | None = None) -> Seen:
+    """Read everything once. An unreadable record is said, not raised: then above all status is asked."""
+    kernel = read_kernel(host.roots)
+    try:
+        record, error = read_record(host.settings.record_file), ""
+    except LivepatchError as problem:
+        record, error = Record(), str(problem)
+    record = recognise(host, kernel, record) if recognise else record
+    situation = observe(host, kernel, record)
+    environment = kernel.environment
+    deadline = deadline_for(environment.cpus, environment.threads or 0, host.settings.deadline)
+    age = _age(host, record, situation, kernel.identity.boot_id)
+    return Seen(kernel, record, situation, age, deadline, covered, error)
+
+
+def judge(seen: Seen) -> tuple[Verdict, str]:
+    """The verdict and the sentence that says why. Pure."""
+    situation, environment = seen.situation, seen.kernel.environment
+    if environment.livepatch is None:
+        return Verdict.UNKNOWN, "/sys/kernel could not be read"
+    if situation.unreadable:
+        return Verdict.UNKNOWN, f"the state of patch {', '.join(situation.unreadable)} could not be read"
+    if situation.transition is not None:
+        return _moving(seen, situation.transition)
+    if not situation.ours and not situation.foreign:
+        return _bare(seen)
+    if situation.top is None:
+        return (
+            Verdict.UNKNOWN,
+            f"{', '.join(situation.foreign)} is in force, and nothing on this host knows what it promises",
+        )
+    if situation.missing:
+        names = ", ".join(f"{function} of {obj}" for obj, function, _ in situation.missing)
+        return Verdict.UNKNOWN, f"{situation.top.name} is enabled, but not in force in {names}"
+    if not situation.waiting:
+        return (
+            Verdict.PATCHED,
+            f"{situation.top.name} is in force in all {len(situation.top.functions)} functions it promised",
+        )
+    return (
+        Verdict.PATCHED,
+        f"{situation.top.name} is in force in every function it promised of what is loaded; it waits for "
+        f"{', '.join(situation.waiting)}",
+    )
+
+
+def flags(seen: Seen) -> tuple[Flag, ...]:
+    """What is true beside the verdict. Pure."""
+    raised = []
+    record, situation = seen.record, seen.situation
+    if record.by_hand is not None or seen.record_error:
+        raised.append(Flag.HELD)
+    # During a transition nothing of it counts as in force yet: that is no drift.
+    if situation.foreign or (situation.missing and situation.transition is None):
+        raised.append(Flag.DRIFTED)
+    if record.forced_in(seen.kernel.identity.boot_id):
+        raised.append(Flag.REBOOT_OWED)
+    return tuple(raised)
+
+
+def fixes(seen: Seen, verdict: Verdict) -> list[str]:
+    """CVEs fixed in the running kernel: module loaded, transition ended, functions in force.
+
+    An object that waits for its module takes nothing away: code that is not loaded cannot be attacked, and
+    it is patched when it comes.
+    """
+    top = seen.situation.top
+    return sorted(top.fixes) if verdict is Verdict.PATCHED and top is not None else []
+
+
+def _moving(seen: Seen, patch: Patch) -> tuple[Verdict, str]:
+    since = "for a time that is not known" if seen.age is None else f"for {seen.age:.0f} s"
+    if seen.age is not None and seen.age > seen.deadline:
+        return (
+            Verdict.STALLED,
+            f"{patch.name} has been {patch.state} {since}, its deadline was {seen.deadline:.0f} s",
+        )
+    verdict = Verdict.PATCHING if patch.state is PatchState.PATCHING else Verdict.REVERTING
+    return verdict, f"{patch.name} has been {patch.state} {since}"
+
+
+def _bare(seen: Seen) -> tuple[Verdict, str]:
+    if not seen.kernel.environment.livepatch:
+        return Verdict.UNSUPPORTED, "this kernel was built without livepatch support"
+    if seen.covered is False:
+        return (
+            Verdict.UNCOVERED,
+            "no patch is in force, and the catalog has released no level for this kernel build",
+        )
+    return Verdict.UNPATCHED, "no patch is in force"
+
+
+def _age(host: Host, record: Record, situation: Situation, boot_id: str | None) -> float | None:
+    """Seconds since the running transition began, from the act under way or the last one journaled."""
+    patch = situation.transition
+    if patch is None:
+        return None
+    began = _began(host, record.intent, patch.name, boot_id)
+    if began is None:
+        return None
+    try:
+        return max(0.0, host.now() - datetime.fromisoformat(began.replace("Z", "+00:00")).timestamp())
+    except ValueError:
+        return None
+
+
+def _began(host: Host, intent: Intent | None, patch: str, boot_id: str | None) -> str | None:
+    if intent is not None and intent.patch == patch and intent.boot_id == boot_id:
+        return intent.began
+    try:
+        last = journal.last_entry(host.settings.journal_file)
+    except LivepatchError:
+        return None  # a damaged journal is livepatch.verify's to report; here it only means: not known
+    if last is None or last.body.get("patch") != patch or last.body.get("boot_id") != boot_id:
+        return None
+    # One that had ended says nothing of this transition: somebody else began it.
+    left_open = last.body.get("ending") in (Ending.IN_TRANSITION, Ending.REVERSE_STALLED)
+    return str(last.body.get("began")) if left_open else None
+
+
+def _approved(record: Record) -> dict[str, Any]:
+    shown: dict[str, Any] = {
+        "ledger_id": record.ledger_id or None,
+        "rev": record.rev,
+        "level": record.approved_level,
+    }
+    if record.by_hand is not None:
+        shown["by_hand"] = {"level": record.by_hand.level, "reason": record.by_hand.reason}
+    return shown
+
+
+def _patch(patch: Patch, seen: Seen) -> dict[str, Any]:
+    ours = next((one for one in seen.situation.ours if one.name == patch.name), None)
+    return {
+        "name": patch.name,
+        "state": str(patch.state),
+        "enabled": patch.enabled,
+        "transition": patch.transition,
+        "replace": patch.replace,
+        "stack_order": patch.stack_order,
+        "level": ours.level if ours else None,
+        "ours": ours is not None,
+        "since": ours.at if ours else None,
+        "objects": {
+            one.name: {"patched": one.patched, "functions": [f"{f.name},{f.sympos}" for f in one.functions]}
+            for one in patch.objects
+        },
+    }
+
+
+def _in_force(seen: Seen) -> dict[str, dict[str, str]]:
+    shown: dict[str, dict[str, str]] = {}
+    for (obj, function, position), patch in sorted(functions_in_force(seen.kernel.patches).items()):
+        shown.setdefault(obj, {})[f"{function},{position}"] = patch
+    return shown
+
+
+def _stragglers(host: Host, seen: Seen) -> list[Mapping[str, Any]]:
+    patch = seen.situation.transition
+    if patch is None or patch.enabled is None:
+        return []
+    functions = frozenset(f.name for one in patch.objects for f in one.functions)
+    return straggler_documents(scan(host.roots, int(patch.enabled), functions))
+
+
+def _reboot(seen: Seen) -> dict[str, Any]:
+    why = [
+        f"patch {one.patch} was forced: {one.reason}"
+        for one in seen.record.forced_in(seen.kernel.identity.boot_id)
+    ]
+    if seen.record_error:  # whether a patch was forced stands in the record only
+        return {"owed": None, "why": [seen.record_error]}
+    return {"owed": bool(why), "why": why}
+
+
+def _safeguards(kernel: Kernel) -> dict[str, Any]:
+    environment = kernel.environment
+    return {
+        "lockdown": environment.lockdown,
+        "sig_enforce": environment.sig_enforce,
+        "ftrace_enabled": environment.ftrace_enabled,
+        "reliable_stacks": environment.reliable_stacks,
+        "panic_timeout": environment.panic_timeout,
+        "taint": None if environment.taint is None else list(taint_flags(environment.taint)),
+        "other_managers": list(environment.other_managers),
+    }
