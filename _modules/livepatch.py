@@ -18,9 +18,10 @@ Configuration (in the *minion's* configuration, never pillar), all optional:
       allow_load: false       # livepatch.load and livepatch.unload
       allow_force: false      # livepatch.force
 
-Every function that changes something returns ``result`` (True, False, or None for ``test=True``),
-``comment`` (a sentence), ``changes`` (old and new), and when it was refused or failed ``kind``, one word
-of a fixed list. The job's return code is 1 whenever ``result`` is False.
+Every function that changes something returns ``result`` (True or False), ``comment`` (a sentence),
+``changes`` (old and new), and when it was refused or failed ``kind``, one word of a fixed list. With
+``test=True`` it changes nothing, ``test`` is True and ``changes`` is what would change. The job's return code
+is 1 whenever ``result`` is False.
 """
 
 from __future__ import annotations

@@ -72,6 +72,9 @@ def _in_force(objects):
 def _remarks(host, document):
     if document["verdict"] not in WELL or document.get("flags"):
         yield f"  {host}: {document.get('reason')}"
+    held = (document.get("approved") or {}).get("by_hand")
+    if held:
+        yield f"  {host}: held by hand at level {held['level']} ({held['reason']})"
     for one in document.get("stragglers") or ():
         where = f" in {one['function']}" if one.get("function") else ""
         owner = next((one[key] for key in ("unit", "container", "machine") if one.get(key)), None)
@@ -80,7 +83,8 @@ def _remarks(host, document):
 
 
 def _act_line(host, document):
-    word = {True: "done", None: "would", False: document.get("kind") or "failed"}[document["result"]]
+    done = "would" if document.get("test") else "done"
+    word = done if document["result"] else document.get("kind", "failed")
     return f"{host}: {word}: {document['comment']}"
 
 

@@ -149,27 +149,27 @@ def play(stage: Stage) -> None:
         stage.quietly("saltutil.sync_all")
     with chapter("before: what the running kernels say"):
         evidence(stage, "knows no level")
-        stage.salt("--out=livepatch", "*", "livepatch.status")
+        stage.salt("--static", "--out=livepatch", "*", "livepatch.status")
     with chapter("without an approval no host moves"):
-        stage.salt("--out=livepatch", "*", "livepatch.apply", succeeds=False)
+        stage.salt("--static", "--out=livepatch", "*", "livepatch.apply", succeeds=False)
     with chapter("level 1 is approved: tried, then applied"):
         stage.approve(1, 1)
         stage.quietly("saltutil.refresh_pillar", "wait=True")
-        stage.salt("--out=livepatch", "*", "livepatch.apply", "test=True")
-        stage.salt("--out=livepatch", "*", "livepatch.apply")
+        stage.salt("--static", "--out=livepatch", "*", "livepatch.apply", "test=True")
+        stage.salt("--static", "--out=livepatch", "*", "livepatch.apply")
         evidence(stage, "LivepatchLevel:        1")
-        stage.salt("--out=livepatch", "*", "livepatch.status")
+        stage.salt("--static", "--out=livepatch", "*", "livepatch.status")
     with chapter("again: nothing to do, nothing changed"):
-        stage.salt("--out=livepatch", "*", "livepatch.apply")
+        stage.salt("--static", "--out=livepatch", "*", "livepatch.apply")
     with chapter("level 2 replaces level 1 in one transition"):
         stage.approve(2, 2)
         stage.quietly("saltutil.refresh_pillar", "wait=True")
-        stage.salt("--out=livepatch", "*", "livepatch.apply")
+        stage.salt("--static", "--out=livepatch", "*", "livepatch.apply")
         evidence(stage, "LivepatchLevel:        2")
     with chapter("back to the kernel as it booted"):
-        stage.salt("--out=livepatch", "*", "livepatch.revert", "reason=end of the demo")
+        stage.salt("--static", "--out=livepatch", "*", "livepatch.revert", "reason=end of the demo")
         evidence(stage, "knows no level")
-        stage.salt("--out=livepatch", "*", "livepatch.status")
+        stage.salt("--static", "--out=livepatch", "*", "livepatch.status")
     with chapter("what the hosts wrote down"):
         stage.salt("hv1", "livepatch.history", "--out=yaml")
         stage.salt("*", "livepatch.verify", "--out=yaml")

@@ -26,11 +26,15 @@ class Outcome:
     details: Mapping[str, Any] = field(default_factory=dict)
 
     def document(self) -> dict[str, Any]:
+        """Plain data. A prediction says ``test``: a ``result`` of None would be a failed job to Salt, whose
+        minion takes whatever is not true for failure (salt/minion.py, _thread_return)."""
         shown: dict[str, Any] = {
-            "result": self.result,
+            "result": self.result is not False,
             "comment": self.comment,
             "changes": dict(self.changes),
         }
+        if self.result is None:
+            shown["test"] = True
         if self.kind is not None:
             shown["kind"] = str(self.kind)
         return {**shown, **self.details}

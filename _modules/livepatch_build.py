@@ -1,0 +1,202 @@
+"""
+Build live patches on this minion: a unified diff in, a proven module out
+=========================================================================
+
+The minion that builds needs the compiler that built the kernel, make and network access to the machine's
+own package archives (or the kernel's source, headers and image by path). It need not run that kernel.
+
+Configuration (minion), all optional:
+
+.. code-block:: yaml
+
+    livepatch_build:
+      cache: /var/cache/salt/minion/livepatch-build   # source trees, headers, images: some GB
+      output: /var/cache/salt/minion/livepatch-build/modules
+      jobs: 2                                         # compilers at once
+      key: /root/livepatch.key                        # with certificate: sign what is built
+      certificate: /root/livepatch.pem
+
+A refusal is an answer, not a crash: ``result`` False, ``refusal`` one word of a fixed list
+(docs/build-refusals.md), and a sentence that names file and function and says what to do.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from pathlib import Path
+
+import salt.utils.args
+from salt.exceptions import CommandExecutionError, SaltInvocationError
+
+import livepatch_core
+
+livepatch_core.refresh()
+
+from livepatch_core.build import report, service
+from livepatch_core.build.refusals import Refused
+from livepatch_core.build.target import Target
+
+__virtualname__ = "livepatch_build"
+
+log = logging.getLogger(__name__)
+
+_PARTS = ("source", "headers", "kbuild", "image", "modules")
+
+
+def __virtual__():
+    if __grains__.get("kernel") != "Linux" or __grains__.get("cpuarch") != "x86_64":
+        return False, "livepatch_build needs Linux on x86-64"
+    return __virtualname__
+
+
+def _settings():
+    return __salt__["config.get"]("livepatch_build", {}) or {}
+
+
+def _cache():
+    return Path(_settings().get("cache") or os.path.join(__opts__["cachedir"], "livepatch-build"))
+
+
+def _diffs(patch, saltenv):
+    """The texts of one diff or a series, each a path or a salt:// address."""
+    found = []
+    for address in salt.utils.args.split_input(patch):
+        path = __salt__["cp.cache_file"](address, saltenv) if "://" in address else address
+        if not path or not os.path.isfile(path):
+            raise CommandExecutionError(f"The diff {address} was not found.")
+        found.append(
+            (os.path.basename(address), Path(path).read_text(encoding="utf-8", errors="surrogateescape"))
+        )
+    return found
+
+
+def _parts(release, kwargs):
+    given = {name: kwargs.pop(name) for name in _PARTS if kwargs.get(name)}
+    if not given:
+        return None
+    if set(given) != set(_PARTS):
+        raise SaltInvocationError(f"Give all of {', '.join(_PARTS)} by path, or none of them.")
+    return Target(release=release, **{name: Path(path) for name, path in given.items()})
+
+
+def _order(patch, kernel, name, level, saltenv, kwargs):
+    kwargs = salt.utils.args.clean_kwargs(**kwargs)
+    settings = _settings()
+    release = kernel or __grains__["kernelrelease"]
+    order = service.Order(
+        release=release,
+        diffs=_diffs(patch, saltenv),
+        name=name or "",
+        level=int(level),
+        replace=kwargs.pop("replace", True),
+        accept=dict(kwargs.pop("accept", None) or {}),
+        fan_out=int(kwargs.pop("fan_out", service.FAN_OUT)),
+        jobs=int(settings.get("jobs", 2)),
+        parts=_parts(release, kwargs),
+        key=Path(settings["key"]) if settings.get("key") else None,
+        certificate=Path(settings["certificate"]) if settings.get("certificate") else None,
+    )
+    if kwargs:
+        raise SaltInvocationError(f"Unknown arguments: {', '.join(sorted(kwargs))}")
+    return order
+
+
+def _progress(name):
+    def tell(stage):
+        log.info("livepatch_build %s: %s", name, stage)
+        __salt__["event.send"](f"livepatch/build/{name}/progress", {"stage": stage})
+
+    return tell
+
+
+def _answer(act):
+    """Run ``act`` and turn a refusal into data with the job's return code set."""
+    try:
+        return {"result": True, **act()}
+    except Refused as refused:
+        __context__["retcode"] = 1
+        return {"result": False, "comment": str(refused), **report.describe_refusal(refused)}
+
+
+def build(patch, kernel=None, name=None, level=0, output=None, saltenv="base", **kwargs):
+    """
+    Build a livepatch module from a unified diff, or from a series of diffs (a list, or separated by commas)
+    that apply in order.
+
+    patch
+        Path or ``salt://`` address of the diff, or several: a level contains all diffs of the levels below.
+    kernel
+        Release (``uname -r``) to build for; this minion's own if not given.
+    name
+        Module name; ``livepatch_LEVEL`` if not given.
+    level
+        Recorded in the module.
+    saltenv
+        Environment of a ``salt://`` address.
+    output
+        Directory for ``NAME.ko`` and ``NAME.build/`` (report, inputs, objects).
+    accept
+        A mapping from what the builder refused to the reason why it is safe, e.g.
+        ``{'struct foo': 'only ever on the stack'}``.
+    fan_out
+        How many source files a header change may touch (50).
+    replace
+        Whether the module replaces all others when loaded (True: levels are cumulative).
+    source, headers, kbuild, image, modules
+        The kernel's parts by path, for other distributions and for builders without network. All or none.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt builder livepatch_build.build salt://fixes/meminfo.patch kernel=6.1.0-56-amd64 level=1
+    """
+    order = _order(patch, kernel, name, level, saltenv, kwargs)
+    place = Path(output or _settings().get("output") or _cache() / "modules" / order.release)
+
+    def act():
+        document = service.produce(order, _cache(), place, _progress(order.module_name))
+        return {**document, "comment": f"Built {document['path']}.", "text": report.as_text(document)}
+
+    return _answer(act)
+
+
+def check(patch, kernel=None, name=None, level=0, saltenv="base", **kwargs):
+    """
+    Everything that ``build`` does but the module itself: whether the diff applies, compiles, can be proven
+    and extracted. The arguments are those of ``build``: ``patch``, ``kernel``, ``name``, ``level``, ...
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt builder livepatch_build.check salt://fixes/meminfo.patch kernel=6.1.0-56-amd64
+    """
+    order = _order(patch, kernel, name, level, saltenv, kwargs)
+
+    def act():
+        document = service.check(order, _cache(), _progress(order.module_name))
+        return {**document, "comment": "The diff can be built."}
+
+    return _answer(act)
+
+
+def explain(patch, kernel=None, name=None, level=0, saltenv="base", **kwargs):
+    """
+    What a build would change, per file and function, and why, as text. The arguments are those of
+    ``build``: ``patch``, ``kernel``, ``name``, ``level``, ...
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt builder livepatch_build.explain salt://fixes/meminfo.patch kernel=6.1.0-56-amd64
+    """
+    order = _order(patch, kernel, name, level, saltenv, kwargs)
+
+    def act():
+        document = service.check(order, _cache(), _progress(order.module_name))
+        return {"comment": report.as_text(document)}
+
+    return _answer(act)
