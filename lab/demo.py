@@ -151,23 +151,23 @@ def play(stage: Stage) -> None:
         evidence(stage, "knows no level")
         stage.salt("--static", "--out=livepatch", "*", "livepatch.status")
     with chapter("without an approval no host moves"):
-        stage.salt("--static", "--out=livepatch", "*", "livepatch.apply", succeeds=False)
+        stage.salt("--out=livepatch", "*", "livepatch.apply", succeeds=False)
     with chapter("level 1 is approved: tried, then applied"):
         stage.approve(1, 1)
         stage.quietly("saltutil.refresh_pillar", "wait=True")
-        stage.salt("--static", "--out=livepatch", "*", "livepatch.apply", "test=True")
-        stage.salt("--static", "--out=livepatch", "*", "livepatch.apply")
+        stage.salt("--out=livepatch", "*", "livepatch.apply", "test=True")
+        stage.salt("--out=livepatch", "*", "livepatch.apply")
         evidence(stage, "LivepatchLevel:        1")
         stage.salt("--static", "--out=livepatch", "*", "livepatch.status")
     with chapter("again: nothing to do, nothing changed"):
-        stage.salt("--static", "--out=livepatch", "*", "livepatch.apply")
+        stage.salt("--out=livepatch", "*", "livepatch.apply")
     with chapter("level 2 replaces level 1 in one transition"):
         stage.approve(2, 2)
         stage.quietly("saltutil.refresh_pillar", "wait=True")
-        stage.salt("--static", "--out=livepatch", "*", "livepatch.apply")
+        stage.salt("--out=livepatch", "*", "livepatch.apply")
         evidence(stage, "LivepatchLevel:        2")
     with chapter("back to the kernel as it booted"):
-        stage.salt("--static", "--out=livepatch", "*", "livepatch.revert", "reason=end of the demo")
+        stage.salt("--out=livepatch", "*", "livepatch.revert", "reason=end of the demo")
         evidence(stage, "knows no level")
         stage.salt("--static", "--out=livepatch", "*", "livepatch.status")
     with chapter("what the hosts wrote down"):

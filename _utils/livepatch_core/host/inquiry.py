@@ -143,9 +143,11 @@ def _level(level: Level) -> dict[str, Any]:
 
 
 def _plain(value: Any) -> Any:
-    """msgpack and YAML know neither tuples nor subclasses of str."""
+    """msgpack and YAML know no tuples, sets or subclasses of str: such a return never reaches the master."""
     if isinstance(value, dict):
         return {_plain(key): _plain(one) for key, one in value.items()}
+    if isinstance(value, frozenset):
+        return sorted(_plain(one) for one in value)
     if isinstance(value, (list, tuple)):
         return [_plain(one) for one in value]
     return str(value) if isinstance(value, str) else value

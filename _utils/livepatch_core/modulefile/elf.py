@@ -1,9 +1,9 @@
 """The ELF of a relocatable object: sections, symbols, relocations, each checked against the size of the file.
 
-pyelftools reads the file's header and names the types. The tables (sections, symbols, relocations) are unpacked
-with ``struct``: one entry takes pyelftools about 20 us, which under software emulation is seconds for a module. Every count
-and offset comes from the file, so each is bounded before it is used: a hostile file costs a refusal, never
-memory or time.
+pyelftools reads the file's header and names the types of sections. The tables (sections, symbols,
+relocations) are unpacked with ``struct``: one entry takes pyelftools about 20 us, which under software
+emulation is seconds for a module. Every count and offset comes from the file, so each is bounded before it is
+used: a hostile file costs a refusal, never memory or time.
 """
 
 from __future__ import annotations
@@ -13,11 +13,18 @@ import struct
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from elftools.common.exceptions import ELFError
-from elftools.elf.elffile import ELFFile
-from elftools.elf.enums import ENUM_SH_TYPE_BASE
-
+from livepatch_core.errors import LivepatchError
 from livepatch_core.modulefile.refusal import refusal
+from livepatch_core.words import Kind
+
+try:
+    from elftools.common.exceptions import ELFError
+    from elftools.elf.elffile import ELFFile
+    from elftools.elf.enums import ENUM_SH_TYPE_BASE
+except ImportError as _error:  # status works without it; whoever reads a module file is told
+    _missing, ENUM_SH_TYPE_BASE = str(_error), {}
+else:
+    _missing = ""
 
 MACHINES = {"EM_X86_64": "x86_64", "EM_AARCH64": "aarch64", "EM_PPC64": "ppc64le", "EM_S390": "s390x"}
 # The relocation type "64-bit absolute address" in each processor's ELF supplement.
@@ -213,6 +220,12 @@ class Elf:
 
 
 def _open(image: bytes) -> ELFFile:
+    if _missing:
+        raise LivepatchError(
+            Kind.DEPENDENCY,
+            f"Module files cannot be read here: pyelftools is missing ({_missing}); nothing was changed.",
+            remedy="Install it into Salt's own Python: salt-pip install pyelftools.",
+        )
     if not image.startswith(b"\x7fELF"):
         raise refusal("it is not an ELF object")
     if len(image) < EHDR_SIZE:

@@ -74,7 +74,8 @@ class ModuleFile:
 
     name: as the kernel will show it. machine: as ``uname -m`` prints it. release: first word of
     ``vermagic``. build_id: of the module itself. built_for: object -> GNU build-id (hex) of what it was
-    made for, empty when it records none. replace: None where it is decided by code, not data (kpatch,
+    made for, empty when it records none. proven: objects whose builder verified every function's position in
+    that build (modinfo ``positions=<object>``). replace: None where it is decided by code, not data (kpatch,
     klp-build). imports: undefined symbols that the kernel resolves from exports. versions: symbol -> CRC.
     shadow: it uses shadow variables.
     """
@@ -101,3 +102,4 @@ class ModuleFile:
     sha256: str
     compression: str
     maker: Maker | None
+    proven: frozenset[str] = frozenset()

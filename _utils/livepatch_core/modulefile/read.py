@@ -74,6 +74,7 @@ def read_with_payload(data: bytes) -> tuple[ModuleFile, bytes]:
         sha256=hashlib.sha256(data).hexdigest(),
         compression=compression,
         maker=maker,
+        proven=frozenset(value for key, value in modinfo if key == "positions") & set(built_for),
     )
     return module, image
 
