@@ -1,0 +1,57 @@
+"""The assembler stand-in: makes every symbol of a compiler's output global before the real assembler sees it.
+
+gas then emits a relocation against the symbol for every reference, instead of ``section + offset``, and
+nothing has to decode instructions to learn what ``cmpb $0, .data.once+3(%rip)`` refers to. Code bytes do not
+change. Which symbols were local is written to a section of its own, LOCALS_SECTION, that never reaches a
+module.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+LOCALS_SECTION = ".livepatch.locals"
+
+_SCRIPT = """#!{python} -IS
+import os, re, sys
+arguments = sys.argv[1:]
+sources = [a for a in arguments if a.endswith(".s")]
+if sources:
+    with open(sources[-1], "rb") as file:
+        text = file.read()
+    typed = re.findall({typed!r}, text, re.M)
+    shared = set(re.findall({shared!r}, text, re.M))
+    local = [n for n in dict.fromkeys(typed) if n not in shared]
+    demoted = re.sub({local!r}, b"", text, flags=re.M)
+    names = b"".join(b'.globl "%s"\\n' % n for n in local)
+    listed = b"".join(b'.asciz "%s"\\n' % n for n in local)
+    with open(sources[-1], "wb") as file:
+        file.write(demoted + names + b'.pushsection {section},"e",@progbits\\n' + listed + b".popsection\\n")
+os.execv({assembler!r}, ["as", *arguments])
+"""
+
+
+def script(assembler: str) -> str:
+    """The text of the program that is installed under the name ``as`` for the compiler to find (``-B``)."""
+    return _SCRIPT.format(
+        python=sys.executable,
+        typed=rb"^\s*\.type\s+([A-Za-z_.$][\w.$]*)\s*,",
+        shared=rb"^\s*\.(?:globl|global|weak)\s+([A-Za-z_.$][\w.$]*)",
+        local=rb"^\s*\.local\s+[A-Za-z_.$][\w.$]*\s*$",
+        section=LOCALS_SECTION,
+        assembler=assembler,
+    )
+
+
+def install(directory: Path, assembler: str) -> None:
+    """Write the stand-in into ``directory``."""
+    directory.mkdir(parents=True, exist_ok=True)
+    path = directory / "as"
+    path.write_text(script(assembler), encoding="utf-8")
+    path.chmod(0o755)
+
+
+def local_names(contents: bytes) -> frozenset[str]:
+    """The names in a LOCALS_SECTION."""
+    return frozenset(name.decode("latin-1") for name in contents.split(b"\0") if name)

@@ -1,0 +1,220 @@
+"""The stages in order: diff, two compilations, difference, proof, extraction, module, verification."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from livepatch_core.build import kmod
+from livepatch_core.build.compile import Bench
+from livepatch_core.build.differ import Difference, difference
+from livepatch_core.build.extract import Extracted
+from livepatch_core.build.gathering import Gathering
+from livepatch_core.build.hooks import declared_hooks
+from livepatch_core.build.kernelimages import Kernel
+from livepatch_core.build.kmod import Manifest
+from livepatch_core.build.layout import changed_layouts
+from livepatch_core.build.locate import Proof
+from livepatch_core.build.objectfile import read_object
+from livepatch_core.build.pairs import Pairs, compile_pairs
+from livepatch_core.build.proving import Change, prove
+from livepatch_core.build.refusals import Notice, Refusal, Refused, Warning_
+from livepatch_core.build.series import Units, apply_series, find_units
+from livepatch_core.build.target import Target, check_parts
+from livepatch_core.build.unit import Unit
+from livepatch_core.build.verify import verify
+
+Progress = Callable[[str], None]
+FAN_OUT = 50
+
+
+@dataclass(frozen=True)
+class Options:
+    """What the author asks for.
+
+    ``accept``: subject -> why it is safe (``init:FUNCTION``, ``struct NAME``). ``fan_out``: most translation
+    units that a header change may touch. ``forced``: source file -> functions to replace although unchanged.
+    """
+
+    name: str
+    replace: bool = True
+    level: int = 0
+    accept: Mapping[str, str] = field(default_factory=dict)
+    fan_out: int = FAN_OUT
+    jobs: int = 2
+    forced: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    cache: Path | None = None
+
+
+@dataclass
+class Built:
+    """A finished build. ``module`` is None for a check."""
+
+    module: bytes | None
+    manifest: Manifest
+    changes: list[Difference]
+    units: list[Extracted]
+    warnings: list[Warning_]
+    seconds: dict[str, float]
+    objects: dict[str, tuple[bytes, bytes]]  # source file -> (original object, patched object)
+
+
+class _Clock:
+    """Seconds of each stage, and progress while it runs."""
+
+    def __init__(self, progress: Progress) -> None:
+        self.seconds: dict[str, float] = {}
+        self._progress = progress
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        self._progress(name)
+        begin = time.monotonic()
+        try:
+            yield
+        finally:
+            self.seconds[name] = self.seconds.get(name, 0.0) + time.monotonic() - begin
+
+
+class _Build:
+    def __init__(
+        self, target: Target, diffs: Sequence[str], options: Options, scratch: Path, progress: Progress
+    ) -> None:
+        kmod.check_name(options.name)
+        self.target, self.diffs, self.options, self.scratch = target, diffs, options, scratch
+        self.clock = _Clock(progress)
+        self.warnings: list[Warning_] = []
+
+    def run(self, *, emit: bool) -> Built:
+        with self.clock.stage("apply"):
+            check_parts(self.target)
+            sources = apply_series(self.target.source, self.diffs)
+            self.warnings += sources.warnings
+            units = find_units(self.target, sources, self.options.fan_out, self.options.cache)
+        with self.clock.stage("compile"):
+            pairs = compile_pairs(self.target, sources, units, self.scratch, self.options.jobs)
+            for path in pairs.absent:
+                self._warn_not_built(path, "it does not compile in this configuration")
+        with self.clock.stage("compare"):
+            changes = self._compare(pairs, units)
+        with self.clock.stage("prove"):
+            kernel = Kernel(self.target, self.options.cache)
+            changes, proofs = self._prove(kernel, changes, units, pairs.bench)
+        with self.clock.stage("extract"):
+            gathering = Gathering(kernel, changes, proofs)
+            extracted = gathering.run()
+            manifest = gathering.manifest(
+                self.options.name, extracted, replace=self.options.replace, level=self.options.level
+            )
+        differences = [change.difference for change in changes]
+        module = None
+        if emit:
+            with self.clock.stage("link"):
+                linked = kmod.link_module(pairs.bench, self.scratch / "module", manifest, extracted)
+                module = kmod.convert(linked, extracted)
+            with self.clock.stage("verify"):
+                verify(module, manifest, [*zip(differences, extracted, proofs)], kernel)
+        warnings = self.warnings + [w for difference in differences for w in difference.warnings]
+        objects = {one.path: (one.object, other.object) for one, other in pairs.both}
+        return Built(module, manifest, differences, extracted, warnings, self.clock.seconds, objects)
+
+    def _warn_not_built(self, path: str, why: str) -> None:
+        text = f"It is not part of this kernel: {why}."
+        self.warnings.append(Warning_(Notice.UNIT_NOT_BUILT, path, "", text))
+
+    def _compare(self, pairs: Pairs, units: Units) -> list[Change]:
+        changes = []
+        for one, other in pairs.both:
+            original, patched = (
+                Unit(one.path, read_object(one.object)),
+                Unit(one.path, read_object(other.object)),
+            )
+            self._check_layouts(original, patched)
+            forced = self.options.forced.get(one.path, ())
+            change = difference(original, patched, accept=self.options.accept, forced=forced)
+            if change.changed or declared_hooks(patched):
+                changes.append(Change(change, one.owner))
+            elif one.path not in units.reached:
+                text = "The diff does not change the code of this file."
+                self.warnings.append(Warning_(Notice.UNIT_UNCHANGED, one.path, "", text))
+        if not changes:
+            raise Refused(
+                Refusal.NOTHING_CHANGED,
+                f"The diff changes no code in {', '.join(one.path for one, _ in pairs.both)}.",
+                remedy="There is nothing to live-patch.",
+            )
+        return changes
+
+    def _check_layouts(self, original: Unit, patched: Unit) -> None:
+        before, after = original.file.section(".BTF"), patched.file.section(".BTF")
+        if before is None or after is None:
+            raise Refused(
+                Refusal.TOOLCHAIN,
+                "The compiler wrote no type information.",
+                file=patched.path,
+                remedy="Use gcc 12 or newer.",
+            )
+        for name, why in changed_layouts(before.data, after.data).items():
+            reason = self.options.accept.get(name)
+            if reason is None:
+                raise Refused(
+                    Refusal.LAYOUT,
+                    f"The patch changes a type that objects of the running kernel may have: {why}.",
+                    file=patched.path,
+                    function=name,
+                    remedy=f"Keep the layout (a shadow variable can hold new data), or accept {name!r} "
+                    f"with the reason why no old object meets new code.",
+                )
+            self.warnings.append(
+                Warning_(Notice.LAYOUT_ACCEPTED, patched.path, name, f"{name}: {why}; accepted: {reason}")
+            )
+
+    def _prove(
+        self, kernel: Kernel, changes: list[Change], units: Units, bench: Bench
+    ) -> tuple[list[Change], list[Proof]]:
+        """The changes that are part of this kernel and their proofs; reached files that are not are
+        dropped.
+        """
+        kept, proofs = [], []
+        for change in changes:
+            try:
+                proofs.append(prove(kernel, change, bench))
+            except Refused as refused:
+                if refused.refusal is not Refusal.NOT_BUILT or change.path not in units.reached:
+                    raise
+                self._warn_not_built(change.path, refused.message)
+                continue
+            kept.append(change)
+        if not kept:
+            raise Refused(
+                Refusal.NOT_BUILT,
+                "This kernel contains none of the files that the diff reaches.",
+                remedy="There is nothing to patch.",
+            )
+        return kept, proofs
+
+
+def build(
+    target: Target,
+    diffs: Sequence[str],
+    options: Options,
+    *,
+    scratch: Path,
+    progress: Progress = lambda stage: None,
+    emit: bool = True,
+) -> Built:
+    """Build (or with ``emit=False`` only check) a livepatch module. Raises ``Refused``.
+
+    ``scratch``: a directory for intermediate files; a new one below it is used and removed.
+    """
+    scratch.mkdir(parents=True, exist_ok=True)
+    directory = Path(tempfile.mkdtemp(dir=scratch, prefix="build-"))
+    try:
+        return _Build(target, diffs, options, directory, progress).run(emit=emit)
+    finally:
+        shutil.rmtree(directory)

@@ -1,0 +1,64 @@
+"""Running the distribution's tools: no shell, a clean environment, a deadline, output kept for the
+refusal.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from livepatch_core.build.refusals import Refusal, Refused
+
+DEADLINE = 600.0  # seconds; the largest translation unit takes 15 on an idle core
+
+
+@dataclass(frozen=True)
+class Finished:
+    """What a command did."""
+
+    status: int
+    out: str
+    err: str
+
+
+def run(
+    command: Sequence[str],
+    *,
+    cwd: Path,
+    environment: Mapping[str, str] | None = None,
+    deadline: float = DEADLINE,
+) -> Finished:
+    """Run to its end. Raises ``Refused`` (TOOLCHAIN) if it does not exist or does not end in ``deadline``
+    seconds.
+    """
+    # LC_ALL: gcc's and make's messages are shown, never parsed in translation. The rest of the caller's
+    # environment is dropped so that CFLAGS, MAKEFLAGS or KBUILD_* of a build user change nothing.
+    base = {"PATH": os.environ.get("PATH", "/usr/bin:/bin"), "LC_ALL": "C.UTF-8", "HOME": "/nonexistent"}
+    try:
+        done = subprocess.run(
+            list(command),
+            cwd=cwd,
+            env={**base, **(environment or {})},
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            check=False,
+            timeout=deadline,
+        )
+    except FileNotFoundError:
+        raise Refused(
+            Refusal.TOOLCHAIN,
+            f"{command[0]} is not installed.",
+            remedy=f"Install the package that holds {command[0]}.",
+        ) from None
+    except subprocess.TimeoutExpired:
+        raise Refused(
+            Refusal.TOOLCHAIN,
+            f"{command[0]} did not end within {deadline:.0f} s and was stopped.",
+            remedy="Look at the load of the builder, then try again.",
+        ) from None
+    return Finished(
+        done.returncode, done.stdout.decode("utf-8", "replace"), done.stderr.decode("utf-8", "replace")
+    )

@@ -1,0 +1,525 @@
+"""What a patch changes in one translation unit, function by function, and whether a live patch may do so.
+
+Two functions are equal when their bytes outside of relocated fields are equal and every relocation means the
+same thing: the paired symbol, the same string, the same constant, the same place in the function. Their
+records in special sections count, too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+from livepatch_core.build.correlate import Correlation, correlate, lost_statics
+from livepatch_core.build.objectfile import FIELD_SIZE
+from livepatch_core.build.refusals import Notice, Refusal, Refused, Warning_
+from livepatch_core.build.special import AUXILIARY, EXIT, INIT, REPLACEMENT, TABLES, registration
+from livepatch_core.build.unit import Entry, Piece, Reference, Unit, base_name
+
+
+@dataclass
+class Difference:
+    """The verdict on one unit; names are those of the patched side.
+
+    ``replaced``: functions whose original is redirected. ``copied``: changed functions that cannot be
+    redirected and are reached through promoted callers. ``renewed``: paired constants that get a new copy.
+    ``partner``: patched name -> original name.
+    """
+
+    original: Unit
+    patched: Unit
+    partner: Mapping[str, str]
+    replaced: list[str] = field(default_factory=list)
+    copied: list[str] = field(default_factory=list)
+    renewed: list[str] = field(default_factory=list)
+    promoted: list[str] = field(default_factory=list)
+    gone: list[str] = field(default_factory=list)
+    warnings: list[Warning_] = field(default_factory=list)
+
+    @property
+    def path(self) -> str:
+        return self.patched.path
+
+    @property
+    def changed(self) -> list[str]:
+        return [*self.replaced, *self.copied]
+
+    def warn(self, notice: Notice, subject: str, text: str) -> None:
+        self.warnings.append(Warning_(notice, self.path, subject, text))
+
+
+def masked(data: bytes, spans: Iterable[tuple[int, int]]) -> bytes:
+    """``data`` with the given ranges zeroed."""
+    copy = bytearray(data)
+    for start, end in spans:
+        copy[start:end] = bytes(end - start)
+    return bytes(copy)
+
+
+def reference_spans(references: Iterable[Reference]) -> list[tuple[int, int]]:
+    return [(r.offset, r.offset + FIELD_SIZE[r.type]) for r in references]
+
+
+class _Comparer:
+    """Equality of pieces of two units under a pairing."""
+
+    def __init__(self, original: Unit, patched: Unit, found: Correlation) -> None:
+        self.original, self.patched, self.partner = original, patched, found.partner
+
+    def _paired(self, mine: str, other: str) -> bool:
+        """Whether two targets are the same symbol: paired pieces, or undefined symbols of one name."""
+        ours, theirs = self.patched.pieces.get(mine), self.original.pieces.get(other)
+        if ours is None or theirs is None:
+            # A symbol may be defined on one side only (a function that was removed or added).
+            return ours is None and theirs is None and mine == other
+        return self.partner.get(ours.name) == theirs.name or self._same_constant(ours, theirs)
+
+    def _same_constant(self, ours: Piece, theirs: Piece) -> bool:
+        """Unpaired read-only statics (``__func__.7``) are equal when their contents are."""
+        if ours.function or theirs.function or base_name(ours.name) != base_name(theirs.name):
+            return False
+        if self.patched.section_of(ours).writable or self.original.section_of(theirs).writable:
+            return False
+        return ours.name not in self.partner and self.data_equal(ours, theirs)
+
+    def references_equal(
+        self,
+        mine: Iterable[Reference],
+        theirs: Iterable[Reference],
+        holders: tuple[Piece | None, Piece | None],
+    ) -> bool:
+        mine, theirs = list(mine), list(theirs)
+        return len(mine) == len(theirs) and all(
+            self._reference_equal(a, b, holders) for a, b in zip(mine, theirs)
+        )
+
+    def _reference_equal(
+        self, a: Reference, b: Reference, holders: tuple[Piece | None, Piece | None]
+    ) -> bool:
+        if (a.offset, a.type) != (b.offset, b.type) or bool(a.target) != bool(b.target):
+            return False
+        if a.target:
+            return a.addend == b.addend and self._paired(a.target, b.target)
+        return self._place_equal(a, b, holders)
+
+    def _place_equal(self, a: Reference, b: Reference, holders: tuple[Piece | None, Piece | None]) -> bool:
+        text = self.patched.text_at(a)
+        if text is not None:
+            return text == self.original.text_at(b)
+        names = self.patched.file.sections[a.section].name, self.original.file.sections[b.section].name
+        if names[0] == AUXILIARY == names[1]:
+            return self._chunks_equal(a, b, holders)
+        ours, theirs = (
+            self.patched.piece_at(a.section, a.position),
+            self.original.piece_at(b.section, b.position),
+        )
+        ours = ours or self._end_of(self.patched, a)
+        theirs = theirs or self._end_of(self.original, b)
+        if ours is None or theirs is None:
+            return ours is theirs and names[0] == names[1] and a.position == b.position
+        same = self.partner.get(ours.name) == theirs.name
+        return same and a.position - ours.start == b.position - theirs.start
+
+    @staticmethod
+    def _end_of(unit: Unit, reference: Reference) -> Piece | None:
+        return unit.piece_at(reference.section, reference.position - 1) if reference.position else None
+
+    def _chunks_equal(self, a: Reference, b: Reference, holders: tuple[Piece | None, Piece | None]) -> bool:
+        mine, theirs = auxiliary_span(self.patched, a), auxiliary_span(self.original, b)
+        return self._ranges_equal((a.section, *mine), (b.section, *theirs), holders)
+
+    def _ranges_equal(
+        self,
+        mine: tuple[int, int, int],
+        theirs: tuple[int, int, int],
+        holders: tuple[Piece | None, Piece | None],
+    ) -> bool:
+        """Equality of (section, start, size) ranges of code that lies beside a function."""
+        ours, others = self.patched.references_in(*mine), self.original.references_in(*theirs)
+        left = self.patched.file.sections[mine[0]].data[mine[1] : mine[1] + mine[2]]
+        right = self.original.file.sections[theirs[0]].data[theirs[1] : theirs[1] + theirs[2]]
+        if masked(left, reference_spans(ours)) != masked(right, reference_spans(others)):
+            return False
+        return self.references_equal(ours, others, holders)
+
+    def data_equal(self, ours: Piece, theirs: Piece) -> bool:
+        """Equality of bytes and references (not of records)."""
+        if ours.size != theirs.size:
+            return False
+        left, right = self.patched.data_of(ours), self.original.data_of(theirs)
+        if masked(left, reference_spans(ours.references)) != masked(
+            right, reference_spans(theirs.references)
+        ):
+            return False
+        return self.references_equal(ours.references, theirs.references, (ours, theirs))
+
+    def functions_equal(self, ours: Piece, theirs: Piece) -> bool:
+        return self.data_equal(ours, theirs) and self._entries_equal(ours, theirs)
+
+    def _entries_equal(self, ours: Piece, theirs: Piece) -> bool:
+        mine, others = _compared(ours), _compared(theirs)
+        return len(mine) == len(others) and all(
+            self._entry_equal(a, b, (ours, theirs)) for a, b in zip(mine, others)
+        )
+
+    def _entry_equal(self, a: Entry, b: Entry, holders: tuple[Piece | None, Piece | None]) -> bool:
+        if a.table != b.table:
+            return False
+        left, right = entry_bytes(self.patched, a), entry_bytes(self.original, b)
+        if left != right or len(a.references) != len(b.references):
+            return False
+        for one, other in zip(a.references, b.references):
+            if not one.target and self.patched.file.sections[one.section].name == REPLACEMENT:
+                length = replacement_length(self.patched, a)
+                if not self._ranges_equal(
+                    (one.section, one.position, length), (other.section, other.position, length), holders
+                ):
+                    return False
+            elif not self._reference_equal(one, other, holders):
+                return False
+        return True
+
+
+def _compared(piece: Piece) -> list[Entry]:
+    return [entry for entry in piece.entries if TABLES[entry.table].compared]
+
+
+def entry_bytes(unit: Unit, entry: Entry) -> bytes:
+    """A record without its relocated fields and what its table does not compare."""
+    data = unit.file.sections[entry.section].data[entry.start : entry.start + entry.size]
+    return masked(data, [*reference_spans(entry.references), *TABLES[entry.table].masked])
+
+
+def replacement_length(unit: Unit, entry: Entry) -> int:
+    """struct alt_instr ends with the length of its replacement, on 6.1 (12 bytes) and since 6.3 (14)."""
+    return unit.file.sections[entry.section].data[entry.start + entry.size - 1]
+
+
+def auxiliary_span(unit: Unit, reference: Reference) -> tuple[int, int]:
+    """(start, size) of the out-of-line chunk of ``static_cpu_has()`` that a jump enters.
+
+    Chunks lie back to back in the order of the functions, each entered at its start only.
+    """
+    starts = sorted(
+        {r.position for s in _code(unit) for r in s if r.section == reference.section and not r.target}
+    )
+    after = [start for start in starts if start > reference.position]
+    end = after[0] if after else unit.file.sections[reference.section].size
+    return reference.position, end - reference.position
+
+
+def _code(unit: Unit) -> Iterable[list[Reference]]:
+    return (piece.references for piece in unit.functions())
+
+
+def cold_parent(name: str) -> str | None:
+    """The function that a ``.cold`` part was split from."""
+    return name.removesuffix(".cold") if name.endswith(".cold") else None
+
+
+def is_traced(piece: Piece) -> bool:
+    """Whether ftrace can redirect it: the compiler recorded its __fentry__ call."""
+    return any(entry.table == "__mcount_loc" for entry in piece.entries)
+
+
+class _Differ:
+    """Works out a Difference; ``accept`` holds the author's words: subject -> why it is safe."""
+
+    def __init__(
+        self, original: Unit, patched: Unit, accept: Mapping[str, str], forced: Iterable[str]
+    ) -> None:
+        self.found = correlate(original, patched)
+        self.original, self.patched, self.accept = original, patched, accept
+        self.forced = frozenset(forced)
+        self.result = Difference(original, patched, self.found.partner)
+        self.comparer = _Comparer(original, patched, self.found)
+        self.changed: dict[str, None] = {}
+
+    def run(self) -> Difference:
+        self._check_registrations()
+        constants = self._check_data()
+        self._compare_functions()
+        self._check_init()
+        self._renew_constants(constants)
+        self._join_cold()
+        self._split_untraced()
+        self._report_gone()
+        self._check_statics()
+        return self.result
+
+    def _refuse(self, refusal: Refusal, name: str, text: str, remedy: str) -> Refused:
+        return Refused(refusal, text, file=self.patched.path, function=name, remedy=remedy)
+
+    # data
+
+    def _check_registrations(self) -> None:
+        before: dict[str, int] = {}
+        for section in self.original.file.sections:
+            before[section.name] = before.get(section.name, 0) + section.size
+        after: dict[str, int] = {}
+        for section in self.patched.file.sections:
+            after[section.name] = after.get(section.name, 0) + section.size
+        for name, size in after.items():
+            refusal = registration(name)
+            if refusal is not None and size > before.get(name, 0):
+                raise self._refuse(
+                    refusal,
+                    name,
+                    "The patch adds a record that only takes effect when the kernel or module starts.",
+                    "Leave the new declaration out of the live patch; keep the code that does not need it.",
+                )
+
+    def _check_data(self) -> list[str]:
+        """Refuses changed variables; returns the changed constants that may get a new copy."""
+        constants = []
+        for piece in self.patched.distinct():
+            section = self.patched.section_of(piece)
+            if piece.function or piece.name not in self.found.partner or self._is_record(section.name):
+                continue
+            other = self.original.pieces[self.found.partner[piece.name]]
+            if self.comparer.data_equal(piece, other):
+                continue
+            if INIT.search(section.name) or EXIT.search(section.name):
+                self._init_touched(piece.name)
+            elif section.writable:
+                raise self._refuse(
+                    Refusal.DATA_CHANGED,
+                    piece.name,
+                    "The patch changes the size or initial value of a variable that the running kernel "
+                    "already uses.",
+                    "Change the value in a callback (LIVEPATCH_POST_PATCH) or add a new variable.",
+                )
+            else:
+                constants.append(piece.name)
+        return constants
+
+    def _is_record(self, section: str) -> bool:
+        return (
+            section in TABLES
+            or registration(section) is not None
+            or section.startswith("__dyndbg")
+            or bool(
+                self.patched.is_ignored(self.patched.file.section(section) or self.patched.file.sections[0])
+            )
+        )
+
+    def _renew_constants(self, names: list[str]) -> None:
+        """Give each changed constant's users the new copy, users of users too, until nothing more changes."""
+        pending = list(names)
+        while pending:
+            name = pending.pop()
+            if name in self.result.renewed:
+                continue
+            piece = self.patched.pieces[name]
+            self._check_constant(piece)
+            self.result.renewed.append(name)
+            for user in self._users(name):
+                if user.function:
+                    self._promote(user.name, Notice.CONSTANT_PROMOTED, f"it uses the changed constant {name}")
+                elif self.patched.section_of(user).writable:
+                    raise self._constant_refused(name, f"the variable {user.name} holds its address")
+                else:
+                    pending.append(user.name)
+
+    def _constant_refused(self, name: str, why: str) -> Refused:
+        return self._refuse(
+            Refusal.CONSTANT_CHANGED,
+            name,
+            f"The patch changes a constant that cannot be replaced: {why}.",
+            "Change the code that reads it instead.",
+        )
+
+    def _check_constant(self, piece: Piece) -> None:
+        if not piece.local:
+            raise self._constant_refused(piece.name, "other files may use it")
+        other = self.original.pieces[self.found.partner[piece.name]]
+        references = [(self.patched, r) for r in piece.references] + [
+            (self.original, r) for r in other.references
+        ]
+        for unit, reference in references:
+            target = unit.pieces.get(reference.target)
+            if (target is not None and target.function) or (reference.target and target is None):
+                raise self._constant_refused(
+                    piece.name,
+                    f"it holds the address of {reference.target}, and objects in use point to the old table",
+                )
+
+    def _users(self, name: str) -> list[Piece]:
+        names = {name, *self.patched.pieces[name].aliases}
+        return [p for p in self.patched.distinct() if any(r.target in names for r in p.references)]
+
+    # functions
+
+    def _compare_functions(self) -> None:
+        for piece in self.patched.functions():
+            partner = self.found.partner.get(piece.name)
+            if partner is None or self.patched.section_of(piece).name == ".static_call.text":
+                continue
+            other = self.original.pieces[partner]
+            if piece.name in self.forced or not self.comparer.functions_equal(piece, other):
+                self.changed[piece.name] = None
+
+    def _promote(self, name: str, notice: Notice, why: str) -> None:
+        if name in self.changed or name not in self.found.partner:
+            return
+        self.changed[name] = None
+        self.result.promoted.append(name)
+        self.result.warn(notice, name, f"{name} is replaced although its own code did not change: {why}.")
+
+    def _check_init(self) -> None:
+        for name in list(self.changed):
+            section = self.patched.section_of(self.patched.pieces[name]).name
+            original = self.original.section_of(self.original.pieces[self.found.partner[name]]).name
+            if any(p.search(s) for p in (INIT, EXIT) for s in (section, original)):
+                self._init_touched(name)
+                del self.changed[name]
+
+    def _init_touched(self, name: str) -> None:
+        why = self.accept.get(f"init:{name}")
+        if why is None:
+            raise self._refuse(
+                Refusal.INIT_CODE,
+                name,
+                "The patch changes code or data that ran once at start (__init) or runs once at exit; "
+                "the running kernel will not run it again.",
+                f"Leave it out of the diff, or accept 'init:{name}' with the reason why the fix works "
+                f"without it.",
+            )
+        self.result.warn(
+            Notice.INIT_ACCEPTED,
+            name,
+            f"The change of {name} has no effect in a running kernel; accepted: {why}",
+        )
+
+    def _join_cold(self) -> None:
+        """A function and its out-of-line part are one."""
+        for name in list(self.changed):
+            parent = cold_parent(name)
+            if parent is not None and parent in self.patched.pieces and parent not in self.changed:
+                self.changed[self.patched.pieces[parent].name] = None
+        for name in list(self.changed):
+            if cold_parent(name) is not None:
+                del self.changed[name]  # extraction follows the jump into it
+
+    def _split_untraced(self) -> None:
+        """Sort the changed functions into those that can be redirected and those whose callers must be."""
+        pending = list(self.changed)
+        while pending:
+            name = pending.pop(0)
+            other = self.original.pieces[self.found.partner[name]]
+            if is_traced(other):
+                self.result.replaced.append(name)
+                continue
+            self.result.copied.append(name)
+            for caller in self._callers(name):
+                before = len(self.changed)
+                self._promote(
+                    caller, Notice.CALLER_PROMOTED, f"{name} cannot be traced and is only reached through it"
+                )
+                if len(self.changed) > before:
+                    pending.append(caller)
+
+    def _callers(self, name: str) -> list[str]:
+        """The functions that call an untraceable one, in both versions; refuses any other use of it."""
+        piece, other = self.patched.pieces[name], self.original.pieces[self.found.partner[name]]
+        if not (piece.local and other.local):
+            raise self._notrace(name, "other files can call it")
+        callers: dict[str, None] = {}
+        for unit, target, known in ((self.patched, piece, self._mine), (self.original, other, self._theirs)):
+            for user in unit.distinct():
+                uses = [r for r in user.references if unit.pieces.get(r.target) is target]
+                if not uses or user is target:
+                    continue
+                if not user.function or not all(r.branch for r in uses):
+                    if self._is_record(unit.section_of(user).name):
+                        continue
+                    raise self._notrace(name, f"{user.name} takes its address")
+                mine = known(user)
+                if mine is not None:
+                    callers[mine] = None
+        return list(callers)
+
+    def _mine(self, piece: Piece) -> str | None:
+        parent = cold_parent(piece.name)
+        return (
+            piece.name
+            if parent is None or parent not in self.patched.pieces
+            else self.patched.pieces[parent].name
+        )
+
+    def _theirs(self, piece: Piece) -> str | None:
+        parent = cold_parent(piece.name)
+        name = (
+            piece.name
+            if parent is None or parent not in self.original.pieces
+            else self.original.pieces[parent].name
+        )
+        return next((mine for mine, other in self.found.partner.items() if other == name), None)
+
+    def _notrace(self, name: str, why: str) -> Refused:
+        return self._refuse(
+            Refusal.NOTRACE,
+            name,
+            f"The function cannot be traced (notrace, noinstr or inline), so it cannot be redirected, "
+            f"and {why}.",
+            "Make the change in its callers.",
+        )
+
+    def _report_gone(self) -> None:
+        partners = self.found.taken()
+        for piece in self.original.functions():
+            if piece.name not in partners and cold_parent(piece.name) is None:
+                self.result.gone.append(piece.name)
+                self.result.warn(
+                    Notice.FUNCTION_GONE,
+                    piece.name,
+                    f"{piece.name} no longer exists in the patched file; its old code stays in the kernel.",
+                )
+
+    def _check_statics(self) -> None:
+        used = reachable(self.patched, self.result.changed, self.found.partner)
+        for name, others in self.found.unsettled.items():
+            if name in used:
+                raise self._refuse(
+                    Refusal.STATIC_AMBIGUOUS,
+                    name,
+                    f"It could be any of the running kernel's {', '.join(others)}, and a wrong choice "
+                    f"would mix up their contents.",
+                    "Give the new static variable a name of its own.",
+                )
+        changed = [self.found.partner[name] for name in self.result.changed]
+        for name in lost_statics(self.original, self.found, changed):
+            self.result.warn(
+                Notice.STATIC_LOST,
+                name,
+                f"The patched code no longer uses the static variable {name}; its value is left behind.",
+            )
+
+
+def reachable(unit: Unit, roots: Iterable[str], partner: Mapping[str, str]) -> frozenset[str]:
+    """Names that a set of functions refers to, through new pieces but not through paired ones."""
+    seen: set[str] = set()
+    pending = list(roots)
+    while pending:
+        name = pending.pop()
+        piece = unit.pieces[name]
+        if piece.name in seen:
+            continue
+        seen.add(piece.name)
+        if piece.name in partner and name not in roots and cold_parent(piece.name) is None:
+            continue
+        targets = [r.target for r in piece.references] + [
+            r.target for e in piece.entries for r in e.references
+        ]
+        pending += [target for target in targets if target in unit.pieces]
+    return frozenset(seen)
+
+
+def difference(
+    original: Unit, patched: Unit, *, accept: Mapping[str, str] | None = None, forced: Iterable[str] = ()
+) -> Difference:
+    """Compare two versions of a unit. Raises ``Refused`` for what a live patch cannot change.
+
+    ``forced``: functions that count as changed even if they are equal (to exercise the extraction).
+    """
+    return _Differ(original, patched, accept or {}, forced).run()

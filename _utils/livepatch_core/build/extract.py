@@ -1,0 +1,535 @@
+"""The new code of one unit as a relocatable object: changed and new functions, what is new beside them, and
+their records.
+
+References become one of: the new copy; a livepatch symbol or export for what exists already; a copied string
+or constant. A *pointer* to a changed function stays a pointer to the original, which the kernel redirects:
+only so do old and new pointers compare equal.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Optional
+
+from livepatch_core.build.differ import Difference, auxiliary_span, cold_parent, replacement_length
+from livepatch_core.build.hooks import declared_hooks
+from livepatch_core.build.locate import Proof
+from livepatch_core.build.objectfile import (
+    PC_RELATIVE,
+    SHF_ALLOC,
+    SHF_EXECINSTR,
+    SHF_MERGE,
+    SHF_STRINGS,
+    SHF_WRITE,
+    SHN_UNDEF,
+    SHT_NOBITS,
+    SHT_PROGBITS,
+    STB_GLOBAL,
+    STB_LOCAL,
+    STT_FUNC,
+    STT_NOTYPE,
+    STT_OBJECT,
+    STT_SECTION,
+    Relocation,
+    Section,
+    Symbol,
+    write_object,
+)
+from livepatch_core.build.refusals import Notice, Refusal, Refused
+from livepatch_core.build.resolve import External, Resolver
+from livepatch_core.build.special import (
+    AUXILIARY,
+    INIT,
+    ORC_RECORD_SIZE,
+    ORC_RECORDS,
+    REPLACEMENT,
+    TABLES,
+    registration,
+)
+from livepatch_core.build.unit import Entry, Piece, Reference, Unit
+
+ALIAS = "__livepatch_new_"
+HOOK_ALIAS = "__livepatch_hook_"
+_READ_ONLY = re.compile(r"^\.rodata")
+_PLAIN_DATA = re.compile(r"^\.(data|bss|ref\.data)(\.|$)")
+
+
+@dataclass(frozen=True)
+class NewFunction:
+    """A replacement: the original's kallsyms name and position, the global alias of the new code."""
+
+    old_name: str
+    position: int
+    alias: str
+    source_name: str
+
+
+@dataclass
+class Extracted:
+    """One unit's contribution. ``wanted``: undefined names that another patched unit must provide."""
+
+    path: str
+    owner: str
+    object: bytes
+    functions: list[NewFunction] = field(default_factory=list)
+    new: list[str] = field(default_factory=list)
+    externals: dict[str, External] = field(default_factory=dict)
+    wanted: frozenset[str] = frozenset()
+    hooks: dict[str, list[str]] = field(default_factory=dict)  # kind -> global aliases
+
+
+class _Output:
+    """Sections and symbols under construction; section numbers count from 1."""
+
+    def __init__(self) -> None:
+        self.sections: list[Section] = []
+        self.symbols: list[Symbol] = [Symbol("", 0, 0, STT_NOTYPE, STB_LOCAL, SHN_UNDEF)]
+        self._numbers: dict[str, int] = {}
+        self._undefined: dict[str, int] = {}
+        self._section_symbols: dict[int, int] = {}
+
+    def section(self, name: str, type_: int, flags: int, align: int) -> int:
+        """The number of the section of that name, made if it does not exist."""
+        if name not in self._numbers:
+            self.sections.append(Section(name, type_, flags, b"", 0, align))
+            self._numbers[name] = len(self.sections)
+        number = self._numbers[name]
+        self.sections[number - 1].align = max(self.sections[number - 1].align, align)
+        return number
+
+    def append(self, number: int, data: bytes, align: int = 1) -> int:
+        """Add bytes to a section; where they start."""
+        section = self.sections[number - 1]
+        start = section.size + align - 1 & -align
+        section.size = start + len(data)
+        if section.type != SHT_NOBITS:
+            section.data += bytes(start - len(section.data)) + data
+        return start
+
+    def symbol(self, symbol: Symbol) -> int:
+        self.symbols.append(symbol)
+        return len(self.symbols) - 1
+
+    def undefined(self, name: str) -> int:
+        if name not in self._undefined:
+            self._undefined[name] = self.symbol(Symbol(name, 0, 0, STT_NOTYPE, STB_GLOBAL, SHN_UNDEF))
+        return self._undefined[name]
+
+    def section_symbol(self, number: int) -> int:
+        if number not in self._section_symbols:
+            self._section_symbols[number] = self.symbol(Symbol("", 0, 0, STT_SECTION, STB_LOCAL, number))
+        return self._section_symbols[number]
+
+    def relocate(self, number: int, relocation: Relocation) -> None:
+        self.sections[number - 1].relocations.append(relocation)
+
+    def bytes(self) -> bytes:
+        for section in self.sections:
+            section.relocations.sort()
+        return write_object(self.sections, self.symbols)
+
+
+class _Extractor:
+    """Copies the closure of the changed functions into an _Output."""
+
+    def __init__(
+        self,
+        change: Difference,
+        proof: Proof,
+        resolver: Resolver,
+        number: int,
+        requested: Iterable[str],
+        provided: frozenset[str],
+    ) -> None:
+        self.change, self.proof, self.resolver, self.number = change, proof, resolver, number
+        self.unit: Unit = change.patched
+        self.requested, self.provided = list(requested), provided
+        self.out = _Output()
+        self.result = Extracted(change.path, resolver.owner, b"")
+        self.placed: dict[str, tuple[int, int]] = {}  # piece -> (symbol, section)
+        self.pending: list[Piece] = []
+        self.copied_sections: dict[int, int] = {}
+        self.chunks: dict[tuple[int, int, int], int] = {}
+        self.wanted: set[str] = set()
+
+    def run(self) -> Extracted:
+        changed = [self.unit.pieces[name] for name in self.change.changed]
+        self.included = {piece.name for piece in changed}
+        for piece in changed:
+            self._place(piece)
+        for name in self.requested:
+            self._place(self.unit.pieces[name])
+        hooks = declared_hooks(self.unit)
+        for name in hooks.values():
+            self._place(self.unit.pieces[name])
+        while self.pending:
+            self._copy(self.pending.pop(0))
+        self._name_replacements()
+        self._name_hooks(hooks)
+        self.result.wanted = frozenset(self.wanted)
+        self.result.object = self.out.bytes()
+        return self.result
+
+    def _refuse(self, refusal: Refusal, name: str, text: str, remedy: str) -> Refused:
+        return Refused(refusal, text, file=self.change.path, function=name, remedy=remedy)
+
+    # placing pieces
+
+    def _place(self, piece: Piece) -> tuple[int, int]:
+        """Reserve the piece's place in the output: (symbol, section)."""
+        if piece.name not in self.placed:
+            section = self.unit.section_of(piece)
+            number, start = self._reserve(piece, section)
+            binding = STB_LOCAL if piece.local or piece.name in self.change.partner else STB_GLOBAL
+            kind = STT_FUNC if piece.function else STT_OBJECT
+            symbol = self.out.symbol(Symbol(piece.name, start, piece.size, kind, binding, number))
+            for alias in piece.aliases if binding == STB_GLOBAL else ():
+                self.out.symbol(Symbol(alias, start, piece.size, kind, binding, number))
+            self.placed[piece.name] = symbol, number
+            self.pending.append(piece)
+            if piece.name not in self.change.partner:
+                self.result.new.append(piece.name)
+        return self.placed[piece.name]
+
+    def _reserve(self, piece: Piece, section: Section) -> tuple[int, int]:
+        """Copy the bytes; (section number, start)."""
+        name, flags, kind = self._home(piece, section)
+        number = self.out.section(name, kind, flags, section.align)
+        data = self.unit.data_of(piece)
+        if piece.function:
+            pad = self._padding(piece, section)
+            return number, self.out.append(number, pad + data, section.align) + len(pad)
+        return number, self.out.append(number, data, max(section.align, 1))
+
+    @staticmethod
+    def _padding(piece: Piece, section: Section) -> bytes:
+        """Bytes between the section's start and the function: room for call thunks (CONFIG_FUNCTION_PADDING,
+        6.2+).
+        """
+        return section.data[: piece.start] if section.name.startswith(".text.") and piece.start <= 64 else b""
+
+    def _home(self, piece: Piece, section: Section) -> tuple[str, int, int]:
+        """(name, flags, type) of the section that a piece goes to."""
+        name = section.name
+        refusal = registration(name)
+        if refusal is not None or INIT.search(name):
+            raise self._refuse(
+                refusal or Refusal.INIT_CODE,
+                piece.name,
+                f"New code refers to it in {name}, which only exists at start.",
+                "Avoid it.",
+            )
+        if piece.function:
+            if name == ".static_call.text":
+                raise self._refuse(
+                    Refusal.NEW_REGISTRATION,
+                    piece.name,
+                    "A new static call cannot be added to a running kernel.",
+                    "Call the function directly.",
+                )
+            return f".text.{piece.name}", SHF_ALLOC | SHF_EXECINSTR, SHT_PROGBITS
+        if name.startswith(".data..percpu"):
+            return ".data..percpu", SHF_ALLOC | SHF_WRITE, SHT_PROGBITS
+        if name == "__dyndbg":
+            return name, SHF_ALLOC | SHF_WRITE, SHT_PROGBITS
+        if _READ_ONLY.match(name):
+            return f".rodata.{piece.name}", SHF_ALLOC, SHT_PROGBITS
+        if _PLAIN_DATA.match(name):
+            kind = SHT_NOBITS if section.type == SHT_NOBITS else SHT_PROGBITS
+            return f".{'bss' if kind == SHT_NOBITS else 'data'}.{piece.name}", SHF_ALLOC | SHF_WRITE, kind
+        raise self._refuse(
+            Refusal.SECTION_UNKNOWN,
+            piece.name,
+            f"It is new and lies in {name}, which has no known meaning in a live patch.",
+            "Report this diff.",
+        )
+
+    # copying
+
+    def _copy(self, piece: Piece) -> None:
+        symbol, number = self.placed[piece.name]
+        start = self.out.symbols[symbol].value
+        executable = piece.function
+        for reference in piece.references:
+            self._emit(number, start, reference, executable, piece)
+        for entry in piece.entries:
+            self._copy_entry(entry, piece)
+
+    def _emit(self, number: int, base: int, reference: Reference, executable: bool, holder: Piece) -> None:
+        """Write the relocation for a reference of something copied to ``base`` of a section."""
+        symbol, addend = self._target(reference, executable, holder)
+        self.out.relocate(number, Relocation(base + reference.offset, reference.type, symbol, addend))
+
+    def _target(self, reference: Reference, executable: bool, holder: Piece) -> tuple[int, int]:
+        """(symbol, addend) in the output."""
+        if reference.target:
+            return self._named(reference, holder), reference.addend
+        end = 4 if executable and reference.type in PC_RELATIVE else 0
+        raw = reference.position - end
+        section = self.unit.file.sections[reference.section]
+        if section.flags & (SHF_MERGE | SHF_STRINGS):
+            return self._whole_section(reference.section), raw
+        if section.name in (AUXILIARY, REPLACEMENT):
+            return self._chunk(reference, holder, raw)
+        piece = self.unit.piece_at(reference.section, reference.position)
+        if piece is None and reference.position:
+            piece = self.unit.piece_at(reference.section, reference.position - 1)
+        if piece is None:
+            return self._anonymous(reference.section, holder), raw
+        if piece.name not in self.placed and not self._belongs(piece):
+            raise self._refuse(
+                Refusal.RELOCATION_UNKNOWN,
+                holder.name,
+                f"It refers to the inside of {piece.name}.",
+                "Report this diff.",
+            )
+        return self._place(piece)[0], raw - piece.start
+
+    def _belongs(self, piece: Piece) -> bool:
+        """Whether a piece that is jumped into goes along: the cold part or parent of an included function, or
+        something new.
+        """
+        parent = cold_parent(piece.name)
+        return (
+            parent in self.included
+            or piece.name not in self.change.partner
+            or f"{piece.name}.cold" in self.placed
+        )
+
+    def _whole_section(self, index: int) -> int:
+        """Copy a section of strings or constants; no longer mergeable, so that offsets into it stay what they
+        are.
+        """
+        if index not in self.copied_sections:
+            section = self.unit.file.sections[index]
+            number = self.out.section(
+                f".rodata.{self.number}.{index}", SHT_PROGBITS, SHF_ALLOC, section.align
+            )
+            self.out.append(number, section.data)
+            self.copied_sections[index] = self.out.section_symbol(number)
+        return self.copied_sections[index]
+
+    def _anonymous(self, index: int, holder: Piece) -> int:
+        """Copy a read-only section without symbols (constant pools)."""
+        section = self.unit.file.sections[index]
+        if section.writable or section.executable or not _READ_ONLY.match(section.name):
+            raise self._refuse(
+                Refusal.RELOCATION_UNKNOWN,
+                holder.name,
+                f"It refers to unnamed contents of {section.name}.",
+                "Report this diff.",
+            )
+        if index not in self.copied_sections:
+            symbol = self._whole_section(index)
+            number = self.out.symbols[symbol].section
+            for reference in self.unit.references_in(index, 0, section.size):
+                self._emit(number, 0, reference, False, holder)
+        return self.copied_sections[index]
+
+    def _chunk(
+        self, reference: Reference, holder: Piece, raw: int, length: Optional[int] = None
+    ) -> tuple[int, int]:
+        """Copy code that lies beside a function; (section symbol, addend)."""
+        section = self.unit.file.sections[reference.section]
+        start, size = (
+            (reference.position, length) if length is not None else auxiliary_span(self.unit, reference)
+        )
+        number = self.out.section(section.name, SHT_PROGBITS, SHF_ALLOC | SHF_EXECINSTR, 1)
+        # The size is part of the key: an empty replacement starts where the next one does.
+        chunk = (reference.section, start, size)
+        if chunk not in self.chunks:
+            place = self.out.append(number, section.data[start : start + size])
+            self.chunks[chunk] = place
+            for inner in self.unit.references_in(reference.section, start, size):
+                self._emit(number, place, inner, True, holder)
+        return self.out.section_symbol(number), self.chunks[chunk] + raw - start
+
+    # naming
+
+    def _named(self, reference: Reference, holder: Piece) -> int:
+        """The output symbol for a named target."""
+        piece = self.unit.pieces.get(reference.target)
+        if piece is None:
+            return self._outside(reference.target, reference.target, holder)
+        partner = self.change.partner.get(piece.name)
+        new_copy = piece.name in self.change.renewed or partner is None
+        if piece.name in self.included or cold_parent(piece.name) in self.included:
+            new_copy = new_copy or reference.branch
+        if new_copy:
+            return self._place(piece)[0]
+        return self._outside(str(partner), reference.target, holder)
+
+    def _outside(self, name: str, written: str, holder: Piece) -> int:
+        """A symbol that exists already, or that another patched unit defines."""
+        if name in self.provided and name not in self.change.original.pieces:
+            self.wanted.add(name)
+            return self.out.undefined(name)
+        piece = self.change.original.pieces.get(name)
+        address = self.proof.functions.get(name)
+        evidence = frozenset({address}) if address is not None else self.proof.evidence.get(name)
+        if piece is not None and evidence is None and piece.local and name in self.proof.several:
+            evidence = frozenset(self.proof.several[name])
+        external = self.resolver.resolve(written if piece is None else name, evidence, holder.name)
+        self.result.externals[written] = external
+        return self.out.undefined(external.symbol)
+
+    # records
+
+    def _copy_entry(self, entry: Entry, holder: Piece) -> None:
+        table = TABLES[entry.table]
+        if not table.keep or self._drop(entry, holder):
+            return
+        section = self.unit.file.sections[entry.section]
+        flags = section.flags & (SHF_ALLOC | SHF_WRITE)
+        number = self.out.section(entry.table, SHT_PROGBITS, flags, section.align)
+        start = self.out.append(number, section.data[entry.start : entry.start + entry.size])
+        if entry.table == ".orc_unwind_ip":
+            self._copy_orc(entry)
+        for reference in entry.references:
+            self._emit_record(number, start, entry, reference, holder)
+
+    def _emit_record(
+        self, number: int, start: int, entry: Entry, reference: Reference, holder: Piece
+    ) -> None:
+        relocation = reference._replace(offset=reference.offset)
+        if not reference.target and self.unit.file.sections[reference.section].name == REPLACEMENT:
+            self._check_replacement(entry, reference, holder)
+            symbol, addend = self._chunk(
+                reference, holder, reference.position, replacement_length(self.unit, entry)
+            )
+        elif not reference.target or self.unit.pieces.get(reference.target) is not holder:
+            symbol, addend = self._target(reference, False, holder)
+        else:  # a record is about the new copy, never about the original
+            symbol, addend = self._place(holder)[0], reference.addend
+        self.out.relocate(number, Relocation(start + relocation.offset, relocation.type, symbol, addend))
+
+    def _check_replacement(self, entry: Entry, reference: Reference, holder: Piece) -> None:
+        """Alternatives are applied before a module's own livepatch relocations: such a call would be patched
+        wrongly.
+        """
+        length = replacement_length(self.unit, entry)
+        for inner in self.unit.references_in(reference.section, reference.position, length):
+            if inner.target and self._key_owner(inner, holder) not in ("vmlinux", ""):
+                raise self._refuse(
+                    Refusal.MODULE_ALTERNATIVE,
+                    holder.name,
+                    f"An alternative instruction of it refers to {inner.target} in a module.",
+                    "Avoid it.",
+                )
+
+    def _copy_orc(self, entry: Entry) -> None:
+        records = self.unit.file.section(ORC_RECORDS)
+        if records is None:
+            raise self._refuse(
+                Refusal.SECTION_UNKNOWN,
+                entry.table,
+                "Unwind addresses without unwind records.",
+                "Report this diff.",
+            )
+        number = self.out.section(ORC_RECORDS, SHT_PROGBITS, SHF_ALLOC, records.align)
+        at = entry.start // entry.size * ORC_RECORD_SIZE
+        self.out.append(number, records.data[at : at + ORC_RECORD_SIZE])
+
+    def _key_owner(self, reference: Reference, holder: Piece) -> str:
+        """The object that holds what a record's key refers to; "" for something in the new module itself."""
+        piece = self.unit.pieces.get(reference.target)
+        if piece is not None and piece.name not in self.change.partner:
+            return ""
+        if piece is None and reference.target in self.provided:
+            return ""
+        if piece is not None and (piece.name in self.included or piece.name in self.change.renewed):
+            return ""
+        name = self.change.partner[piece.name] if piece is not None else reference.target
+        self._outside(name, reference.target, holder)
+        return self.result.externals[reference.target].owner
+
+    def _drop(self, entry: Entry, holder: Piece) -> bool:
+        """Whether a record must be left out: its key lies in a module, and modules' livepatch relocations
+        come too late for it.
+        """
+        if entry.table not in ("__jump_table", ".static_call_sites"):
+            return False
+        key = entry.references[-1]
+        if not key.target or self._key_owner(key, holder) in ("vmlinux", ""):
+            return False
+        if entry.table == ".static_call_sites":
+            self.change.warn(
+                Notice.STATIC_CALL_INDIRECT,
+                holder.name,
+                f"{holder.name} calls {key.target} through its trampoline, not directly.",
+            )
+            return True
+        if key.target.startswith("__tracepoint_"):
+            self.change.warn(
+                Notice.TRACEPOINT_DROPPED,
+                holder.name,
+                f"The trace event {key.target[13:]} stays silent in the new {holder.name}.",
+            )
+            return True
+        piece = self.unit.pieces.get(key.target)
+        if piece is not None and self.unit.section_of(piece).name == "__dyndbg":
+            self.change.warn(
+                Notice.DEBUG_SITE_DROPPED,
+                holder.name,
+                f"A debug message of {holder.name} can no longer be switched on.",
+            )
+            return True
+        raise self._refuse(
+            Refusal.MODULE_STATIC_KEY,
+            holder.name,
+            f"It tests the static key {key.target} of the module "
+            f"{self.result.externals[key.target].owner}, which cannot be followed in a live patch.",
+            "Use static_key_enabled() in the patched function.",
+        )
+
+    def _name_replacements(self) -> None:
+        for index, name in enumerate(self.change.replaced):
+            piece = self.unit.pieces[name]
+            original = self.change.partner[name]
+            old_name, position = self._original_name(original)
+            alias = f"{ALIAS}{self.number}_{index}"
+            self._alias(alias, piece)
+            self.result.functions.append(NewFunction(old_name, position, alias, name))
+
+    def _alias(self, alias: str, piece: Piece) -> None:
+        symbol = self.out.symbols[self.placed[piece.name][0]]
+        self.out.symbol(Symbol(alias, symbol.value, symbol.size, STT_FUNC, STB_GLOBAL, symbol.section))
+
+    def _name_hooks(self, hooks: Mapping[str, str]) -> None:
+        for kind, name in hooks.items():
+            alias = f"{HOOK_ALIAS}{self.number}_{kind}"
+            self._alias(alias, self.unit.pieces[name])
+            self.result.hooks[kind] = [alias]
+
+    def _original_name(self, original: str) -> tuple[str, int]:
+        """(kallsyms name, sympos) of a proven function."""
+        image, address = self.proof.image, self.proof.functions[original]
+        piece = self.change.original.pieces[original]
+        names = image.names_at(address)
+        chosen = next((n for n in names if n == original or n in piece.aliases), None) or names[0]
+        place = image.position(chosen, address)
+        if place is None or chosen in image.late:
+            raise self._refuse(
+                Refusal.SYMBOL_AMBIGUOUS,
+                original,
+                "Its position among equal names is not certain.",
+                "Report this diff.",
+            )
+        return chosen, 0 if place[1] == 1 else place[0]
+
+
+def extract(
+    change: Difference,
+    proof: Proof,
+    resolver: Resolver,
+    number: int,
+    *,
+    requested: Iterable[str] = (),
+    provided: frozenset[str] = frozenset(),
+) -> Extracted:
+    """The unit's new code. ``requested``: new globals that other units use; ``provided``: new globals of
+    other units.
+    """
+    return _Extractor(change, proof, resolver, number, requested, provided).run()

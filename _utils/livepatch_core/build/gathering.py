@@ -1,0 +1,87 @@
+"""Extraction of all changed units together: new symbols that one defines and another uses, and the
+manifest.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from livepatch_core.build.differ import Difference
+from livepatch_core.build.extract import Extracted, extract
+from livepatch_core.build.hooks import declared_states
+from livepatch_core.build.kernelimages import Kernel
+from livepatch_core.build.kmod import Manifest
+from livepatch_core.build.locate import Proof
+from livepatch_core.build.proving import Change
+from livepatch_core.build.resolve import Resolver
+
+
+def _new_globals(change: Difference) -> frozenset[str]:
+    return frozenset(
+        name
+        for name, piece in change.patched.pieces.items()
+        if piece.name not in change.partner and not piece.local
+    )
+
+
+class Gathering:
+    """Extracts until every new symbol that is used somewhere is provided by the unit that defines it."""
+
+    def __init__(self, kernel: Kernel, changes: Sequence[Change], proofs: Sequence[Proof]) -> None:
+        self.kernel, self.changes, self.proofs = kernel, changes, proofs
+        self.provided = [_new_globals(change.difference) for change in changes]
+        self.requested: list[set[str]] = [set() for _ in changes]
+        self.used: set[str] = set()
+
+    def run(self) -> list[Extracted]:
+        """One Extracted for each change. Requests only grow, and are bounded by the new symbols: this
+        ends.
+        """
+        while True:
+            before = [set(names) for names in self.requested]
+            units = [self._extract(number) for number in range(len(self.changes))]
+            if before == self.requested:
+                return units
+
+    def _extract(self, number: int) -> Extracted:
+        change = self.changes[number]
+        others = frozenset().union(*(names for n, names in enumerate(self.provided) if n != number))
+        resolver = Resolver(
+            change.path, change.owner, self.kernel.image, self.kernel.depends, self.kernel.exports
+        )
+        unit = extract(
+            change.difference,
+            self.proofs[number],
+            resolver,
+            number,
+            requested=sorted(self.requested[number]),
+            provided=others,
+        )
+        change.difference.warnings[:] = dict.fromkeys(change.difference.warnings)
+        self.used |= resolver.used | {change.owner}
+        for other, names in enumerate(self.provided):
+            self.requested[other] |= names & unit.wanted if other != number else set()
+        return unit
+
+    def manifest(self, name: str, units: Sequence[Extracted], *, replace: bool, level: int) -> Manifest:
+        """What the module says of itself: proven against every object that any of its names lies in."""
+        objects = ["vmlinux", *sorted(self.used - {"vmlinux"})]
+        exports = self.kernel.exports
+        plain = {e.symbol for unit in units for e in unit.externals.values() if not e.livepatch}
+        return Manifest(
+            name,
+            self.kernel.target.release,
+            {owner: self.kernel.image(owner).build_id for owner in objects},
+            replace=replace,
+            level=level,
+            namespaces=sorted({exports[n].namespace for n in plain if n in exports} - {""}),
+            states=self._states(),
+        )
+
+    def _states(self) -> list[tuple[int, int]]:
+        """Every declared state once, in its highest version."""
+        versions: dict[int, int] = {}
+        for change in self.changes:
+            for identity, version in declared_states(change.difference.patched):
+                versions[identity] = max(version, versions.get(identity, 0))
+        return sorted(versions.items())

@@ -1,0 +1,196 @@
+"""Which source files a header change reaches, and which of those belong to this configuration.
+
+The graph follows ``#include`` lines textually and takes more rather than less; what the compiler really read
+is known afterwards (compile.Compiled.dependencies) and decides.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import posixpath
+import re
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Optional
+
+from livepatch_core.build.commands import run
+from livepatch_core.build.refusals import Refusal, Refused
+from livepatch_core.build.target import config_value
+
+_TOPS = (
+    "arch/x86",
+    "block",
+    "certs",
+    "crypto",
+    "drivers",
+    "fs",
+    "include",
+    "init",
+    "io_uring",
+    "ipc",
+    "kernel",
+    "lib",
+    "mm",
+    "net",
+    "rust",
+    "security",
+    "sound",
+    "virt",
+)
+_SEARCH = ("include/", "arch/x86/include/", "include/uapi/", "arch/x86/include/uapi/")
+_LINE = re.compile(r'^(?:\./)?([^:]+):\s*#\s*include\s*([<"])([^>"]+)[>"]')
+_PATTERN = r'^[[:space:]]*#[[:space:]]*include[[:space:]]*[<"][^>"]+[>"]'
+
+
+def parse_includes(text: str) -> list[tuple[str, str, bool]]:
+    """(including file, included name, in quotes) from ``grep -rEo`` output."""
+    matches = (_LINE.match(line) for line in text.split("\n"))
+    return [(m[1], m[3], m[2] == '"') for m in matches if m]
+
+
+class Graph:
+    """included file -> files that include it."""
+
+    def __init__(self, includers: Mapping[str, Iterable[str]]) -> None:
+        self.includers = includers
+
+    def reached(self, path: str) -> list[str]:
+        """Every ``.c`` file that includes ``path``, directly or not; a ``.c`` that is itself included counts
+        as a header.
+        """
+        seen, pending, found = {path}, [path], set()
+        while pending:
+            for user in self.includers.get(pending.pop(), ()):
+                if user in seen:
+                    continue
+                seen.add(user)
+                pending.append(user)
+                if user.endswith(".c"):
+                    found.add(user)
+        return sorted(found)
+
+
+def resolve(includes: Iterable[tuple[str, str, bool]], files: Iterable[str]) -> Graph:
+    """The graph from all include lines and all source files."""
+    known = frozenset(files)
+    by_name: dict[str, list[str]] = defaultdict(list)
+    for path in known:
+        by_name[posixpath.basename(path)].append(path)
+    includers: dict[str, set[str]] = defaultdict(set)
+    for user, name, quoted in includes:
+        for target in _targets(user, name, quoted, known, by_name):
+            includers[target].add(user)
+    return Graph({target: sorted(users) for target, users in includers.items()})
+
+
+def _targets(
+    user: str, name: str, quoted: bool, known: frozenset[str], by_name: Mapping[str, list[str]]
+) -> list[str]:
+    beside = posixpath.normpath(posixpath.join(posixpath.dirname(user), name))
+    if quoted and beside in known:
+        return [beside]
+    found = [prefix + name for prefix in _SEARCH if prefix + name in known]
+    if name.startswith("asm/"):  # a generated asm/x.h includes asm-generic/x.h
+        generic = "include/asm-generic/" + name[4:]
+        found += [generic] if generic in known else []
+    if not found:
+        tail = "/" + re.sub(r"^(\.\./)+", "", name)
+        found = [path for path in by_name.get(posixpath.basename(name), ()) if path.endswith(tail)]
+    return found
+
+
+def read_graph(source: Path, cache: Optional[Path]) -> Graph:
+    """The graph of a source tree, kept in ``cache`` (a file) if one is given."""
+    if cache is not None and cache.exists():
+        return Graph(json.loads(cache.read_text(encoding="utf-8")))
+    tops = [top for top in _TOPS if (source / top).is_dir()]
+    lines = run(["grep", "-rEo", "--include=*.c", "--include=*.h", _PATTERN, *tops], cwd=source).out
+    files = run(["find", *tops, "-name", "*.[ch]"], cwd=source).out.split("\n")
+    graph = resolve(parse_includes(lines), files)
+    if cache is not None:
+        cache.parent.mkdir(parents=True, exist_ok=True)
+        scratch = cache.with_name(f".{cache.name}.{os.getpid()}")
+        scratch.write_text(json.dumps(graph.includers), encoding="utf-8")
+        os.replace(scratch, cache)
+    return graph
+
+
+# which files a configuration builds
+
+_RULE = re.compile(r"^\s*([\w-]+?)-(?:\$\((CONFIG_\w+)\)|(y|m|objs))\s*[:+]?=\s*(.*)$", re.MULTILINE)
+
+
+class Makefiles:
+    """Answers whether kbuild builds an object; "unknown" counts as yes."""
+
+    def __init__(self, source: Path, config: str) -> None:
+        self.source, self.config = source, config
+        self._rules: dict[str, list[tuple[str, bool, list[str]]]] = {}
+
+    def _read(self, directory: str) -> list[tuple[str, bool, list[str]]]:
+        """(list name, condition holds, members) of a directory's Makefile and Kbuild."""
+        if directory not in self._rules:
+            text = ""
+            for name in ("Kbuild", "Makefile"):
+                path = self.source / directory / name
+                text += path.read_text(encoding="utf-8", errors="replace") + "\n" if path.is_file() else ""
+            rows = _RULE.findall(text.replace("\\\n", " "))
+            self._rules[directory] = [
+                (
+                    name,
+                    not option or config_value(self.config, option[7:]) in ("y", "m"),
+                    members.split("#")[0].split(),
+                )
+                for name, option, _, members in rows
+            ]
+        return self._rules[directory]
+
+    def mentioned(self, path: str) -> bool:
+        """Whether any Makefile above lists the object of a source file."""
+        return any(
+            member in members
+            for directory, member in self._levels(path)
+            for _, _, members in self._read(directory)
+        )
+
+    @staticmethod
+    def _levels(path: str) -> list[tuple[str, str]]:
+        """(directory, name of the object as that directory's Makefile writes it), nearest first."""
+        parts = (path[:-2] + ".o").split("/")
+        return [("/".join(parts[:n]), "/".join(parts[n:])) for n in range(len(parts) - 1, 0, -1)]
+
+    def builds(self, path: str) -> bool:
+        for directory, member in self._levels(path):
+            if any(member in members for _, _, members in self._read(directory)):
+                return self._object(directory, member, 0) and self._directory(directory)
+        return True
+
+    def _object(self, directory: str, member: str, depth: int) -> bool:
+        rules = [(name, holds) for name, holds, members in self._read(directory) if member in members]
+        if not rules:
+            return True
+        return depth < 8 and any(
+            holds
+            and (name in ("obj", "lib", "core", "drivers") or self._object(directory, f"{name}.o", depth + 1))
+            for name, holds in rules
+        )
+
+    def _directory(self, directory: str) -> bool:
+        parent, _, name = directory.rpartition("/")
+        rules = [holds for _, holds, members in self._read(parent) if f"{name}/" in members] if parent else []
+        if rules and not any(rules):
+            return False
+        return self._directory(parent) if parent else True
+
+
+def check_fan_out(header: str, units: list[str], limit: int) -> None:
+    if len(units) > limit:
+        raise Refused(
+            Refusal.FAN_OUT,
+            f"{len(units)} source files of this configuration include it; the limit is {limit}.",
+            file=header,
+            remedy=f"Move the change into the files that need it, or raise fan_out to {len(units)} and "
+            f"allow about {len(units)} s.",
+        )

@@ -1,0 +1,118 @@
+"""Compiling every unit twice: as the kernel has it, and patched."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+from livepatch_core.build import compile as compiling
+from livepatch_core.build import patchset, tree
+from livepatch_core.build.compile import Bench, Compiled, Complaint
+from livepatch_core.build.refusals import Refusal, Refused
+from livepatch_core.build.series import Sources, Units
+from livepatch_core.build.target import Target
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """``both``: original and patched side of each unit; ``absent``: reached files that do not compile
+    unpatched.
+
+    Those cannot be part of the kernel: it was built from the same source, configuration and compiler.
+    """
+
+    both: list[tuple[Compiled, Compiled]]
+    absent: list[str]
+    bench: Bench
+
+
+class _Compiler:
+    def __init__(self, target: Target, sources: Sources, units: Units, scratch: Path, jobs: int) -> None:
+        self.target, self.sources, self.units, self.scratch = target, sources, units, scratch
+        self.jobs = max(1, jobs // 2)  # for each of the two sides, which run at the same time
+        self.before = compiling.make_bench(target, target.source, scratch, "original")
+        self.after = compiling.make_bench(target, scratch / "source", scratch, "patched")
+
+    def run(self) -> Pairs:
+        self._view(deep=False)
+        with ThreadPoolExecutor(2) as pool:
+            first = pool.submit(compiling.compile_units, self.before, self.units.paths, jobs=self.jobs)
+            second = pool.submit(compiling.compile_units, self.after, self.units.paths, jobs=self.jobs)
+            originals, patched = first.result(), second.result()
+        present = [
+            one for one in originals if isinstance(one, Compiled) or one.path not in self.units.reached
+        ]
+        absent = [one.path for one in originals if one not in present]
+        patched = self._again_deep([other for other in patched if other.path not in absent])
+        both = []
+        for one, other in zip(present, patched):
+            if isinstance(one, Complaint):
+                raise original_failed(one)
+            if isinstance(other, Complaint):
+                raise self._patched_failed(other)
+            both.append((one, other))
+        return Pairs(both, absent, self.before)
+
+    def _view(self, *, deep: bool) -> None:
+        texts = {path: patchset.render(lines, directives=True) for path, lines in self.sources.files.items()}
+        tree.source_view(self.target.source, self.after.source, texts, deep=deep)
+
+    def _stale(self, unit: Compiled | Complaint) -> bool:
+        """Whether a patched unit read (or may have failed because it read) the unpatched version of a
+        file.
+        """
+        if isinstance(unit, Complaint):
+            return any(path.endswith(".h") for path in self.sources.files)
+        own = {os.path.realpath(self.target.source / path) for path in self.sources.files}
+        return bool(own & unit.dependencies)
+
+    def _again_deep(self, patched: Sequence[Compiled | Complaint]) -> list[Compiled | Complaint]:
+        """Compile stale units again in a tree where all directories are real (tree.source_view says why)."""
+        stale = [unit.path for unit in patched if self._stale(unit)]
+        if not stale:
+            return list(patched)
+        shutil.rmtree(self.after.source)
+        self._view(deep=True)
+        again = {unit.path: unit for unit in compiling.compile_units(self.after, stale, jobs=self.jobs)}
+        for unit in again.values():
+            if isinstance(unit, Compiled) and self._stale(unit):
+                raise Refused(
+                    Refusal.SOURCE,
+                    "The patched unit read an unpatched version of a patched file.",
+                    file=unit.path,
+                    remedy="Report this diff.",
+                )
+        return [again.get(unit.path, unit) for unit in patched]
+
+    def _patched_failed(self, complaint: Complaint) -> Refused:
+        """Compile once more without #line, so that the author sees line numbers of the patched file."""
+        for path, lines in self.sources.files.items():
+            text = patchset.render(lines, directives=False)
+            (self.after.source / path).write_text(text, encoding="utf-8", errors="surrogateescape")
+        again = compiling.compile_units(self.after, [complaint.path])[0]
+        text = again.text if isinstance(again, Complaint) else complaint.text
+        return Refused(
+            Refusal.PATCHED_COMPILE,
+            f"The patched file does not compile:\n{text[:2000]}",
+            file=complaint.path,
+            remedy="Correct the diff.",
+            compiler=text,
+        )
+
+
+def original_failed(complaint: Complaint) -> Refused:
+    return Refused(
+        Refusal.ORIGINAL_COMPILE,
+        f"The unpatched file does not compile, so this is not the diff's fault: {complaint.text[:1000]}",
+        file=complaint.path,
+        remedy="The file may not belong to this configuration, or source and headers do not belong together.",
+    )
+
+
+def compile_pairs(target: Target, sources: Sources, units: Units, scratch: Path, jobs: int) -> Pairs:
+    """Both sides of every unit. Raises ``Refused`` (ORIGINAL_COMPILE, PATCHED_COMPILE)."""
+    return _Compiler(target, sources, units, scratch, jobs).run()

@@ -1,0 +1,301 @@
+"""Reading the finished module back, as the kernel will, and holding it against what was meant.
+
+The module is laid out and relocated, livepatch symbols included. Then every copied function is compared with
+the compiler's output byte for byte, and every one of its references is decoded and must lead to the proven
+address of the original, to the new copy, or to the same text.
+"""
+
+from __future__ import annotations
+
+import re
+import struct
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from typing import NoReturn, Protocol
+
+from livepatch_core.build.differ import Difference, replacement_length
+from livepatch_core.build.exports import Export
+from livepatch_core.build.extract import Extracted
+from livepatch_core.build.image import MASK, Image, livepatch_image, section_addresses
+from livepatch_core.build.kmod import Manifest
+from livepatch_core.build.locate import Proof, decode
+from livepatch_core.build.objectfile import (
+    FIELD_SIZE,
+    PC_RELATIVE,
+    SHN_LIVEPATCH,
+    SHN_UNDEF,
+    ObjectFile,
+    read_object,
+)
+from livepatch_core.build.refusals import Refusal, Refused
+from livepatch_core.build.resolve import PREFIX
+from livepatch_core.build.special import REPLACEMENT, TABLES
+from livepatch_core.build.unit import Entry, Piece, Reference
+
+Records = Mapping[tuple[str, int], Sequence[int]]
+_ABSOLUTE = frozenset({".parainstructions", "__mcount_loc"})  # the others hold distances
+_SYMBOL = re.compile(r"^\.klp\.sym\.([^.]+)\.([^,]+),(\d+)$")
+
+
+def _fail(why: str) -> NoReturn:
+    raise Refused(
+        Refusal.VERIFY,
+        f"The finished module was read back and is wrong: {why}.",
+        remedy="Do not use it; report this diff.",
+    )
+
+
+def modinfo(file: ObjectFile) -> list[tuple[str, str]]:
+    """The fields of ``.modinfo`` in order."""
+    section = file.section(".modinfo")
+    fields = section.data.split(b"\0") if section else []
+    return [
+        (k.decode(), v.decode("utf-8", "replace")) for k, _, v in (f.partition(b"=") for f in fields if f)
+    ]
+
+
+def check_information(file: ObjectFile, manifest: Manifest, vermagic: str) -> None:
+    """The module says what it must: livepatch, vermagic as the kernel's own modules, what it was built
+    for.
+    """
+    fields = modinfo(file)
+    for wanted in (
+        ("livepatch", "Y"),
+        ("name", manifest.name),
+        ("built_for_release", manifest.release),
+        *(("built_for", f"{k}:{v}") for k, v in manifest.built_for.items()),
+        *(("positions", k) for k in manifest.built_for),
+    ):
+        if wanted not in fields:
+            _fail(f"it lacks {wanted[0]}={wanted[1]}")
+    said = dict(fields).get("vermagic", "")
+    if not said.startswith(manifest.release + " ") or (vermagic and said != vermagic):
+        _fail(f"its vermagic is {said!r}, the kernel's modules have {vermagic!r}")
+
+
+def check_versions(file: ObjectFile, exports: Mapping[str, Export]) -> None:
+    """Every import is an export of the kernel itself, with that CRC. struct modversion_info is a long and
+    char[56].
+    """
+    section = file.section("__versions")
+    known = {}
+    for at in range(0, section.size if section else 0, 64):
+        crc, name = struct.unpack_from("<Q56s", section.data if section else b"", at)
+        known[name.split(b"\0")[0].decode()] = crc
+    for symbol in file.symbols:
+        if symbol.section != SHN_UNDEF or not symbol.name:
+            continue
+        export = exports.get(symbol.name)
+        if export is None or export.owner != "vmlinux":
+            _fail(f"it imports {symbol.name}, which the kernel itself does not export")
+        if known.get(symbol.name) != export.crc:
+            _fail(f"its version of {symbol.name} is not the kernel's")
+
+
+def livepatch_addresses(file: ObjectFile, image_of: Callable[[str], Image]) -> dict[str, int]:
+    """The address of every livepatch symbol, found as the kernel finds it."""
+    addresses = {}
+    for symbol in file.symbols:
+        if symbol.section != SHN_LIVEPATCH:
+            if symbol.name.startswith(PREFIX):
+                _fail(f"{symbol.name} is not marked as a livepatch symbol")
+            continue
+        match = _SYMBOL.match(symbol.name)
+        places = image_of(match[1]).addresses(match[2]) if match else []
+        position = int(match[3]) if match else 0
+        if not places or (position == 0 and len(places) > 1) or position > len(places):
+            _fail(f"the kernel cannot find {symbol.name}")
+        addresses[symbol.name] = places[max(position - 1, 0)]
+    return addresses
+
+
+class _Reader:
+    """Compares one unit's copied functions with the module's image."""
+
+    def __init__(
+        self, change: Difference, unit: Extracted, proof: Proof, module: Image, foreign: Mapping[str, int]
+    ) -> None:
+        self.change, self.unit, self.proof, self.module, self.foreign = change, unit, proof, module, foreign
+        self.starts: dict[str, int] = {}
+
+    def place(self, piece: Piece) -> int:
+        """Where a copied piece is in the module; its name may be there twice if two units have a static of
+        that name.
+        """
+        if piece.name not in self.starts:
+            self.starts[piece.name] = self._find(piece)
+        return self.starts[piece.name]
+
+    def _find(self, piece: Piece) -> int:
+        alias = next((f.alias for f in self.unit.functions if f.source_name == piece.name), None)
+        places = self.module.addresses(alias or piece.name)
+        data = self.change.patched.data_of(piece)
+        fitting = [p for p in places if _equal(self.module.read(p, len(data)), data, piece.references)]
+        if not fitting:
+            _fail(f"{piece.name} is not in it as it was compiled")
+        return fitting[0]
+
+    def check(self, records: Records) -> None:
+        pieces = self.change.patched.pieces
+        new = [name for name in self.unit.new if pieces[name].function]
+        for name in [*self.change.changed, *new]:
+            piece = pieces[name]
+            for reference in piece.references:
+                self._check_reference(piece, self.place(piece), reference)
+            for entry in piece.entries:
+                if TABLES[entry.table].keep:
+                    self._check_entry(piece, entry, records)
+
+    def _check_entry(self, piece: Piece, entry: Entry, records: Records) -> None:
+        """The module has this record about the new copy, or it was left out because its key is in a
+        module.
+        """
+        first = entry.references[0]
+        offset = first.addend if first.target else first.position - piece.start
+        found = records.get((entry.table, self.place(piece) + offset), [])
+        if any(self._entry_fits(piece, entry, address) for address in found):
+            return
+        key = self.unit.externals.get(entry.references[-1].target)
+        if found or key is None or key.owner == "vmlinux":
+            _fail(f"its {entry.table} has no right record for {piece.name}+{offset:#x}")
+
+    def _entry_fits(self, piece: Piece, entry: Entry, address: int) -> bool:
+        patched = self.change.patched
+        data = patched.file.sections[entry.section].data[entry.start : entry.start + entry.size]
+        if not _equal(self.module.read(address, entry.size), data, entry.references):
+            return False
+        for reference in entry.references[1:]:
+            value = decode(self.module, address, reference)
+            if value is None:
+                return False
+            if not reference.target and patched.file.sections[reference.section].name == REPLACEMENT:
+                length = replacement_length(patched, entry)
+                self._check_beside(piece, (reference.section, reference.position, length), value)
+            elif reference.target and (value - reference.addend) & MASK not in self._expected(reference):
+                return False
+        return True
+
+    def _check_beside(self, piece: Piece, span: tuple[int, int, int], address: int) -> None:
+        """Code that lies beside a function: (section, start, size) as compiled against what is at
+        ``address``.
+        """
+        patched = self.change.patched
+        references = patched.references_in(*span)
+        data = patched.file.sections[span[0]].data[span[1] : span[1] + span[2]]
+        if not _equal(self.module.read(address, span[2]), data, references):
+            _fail(f"an alternative of {piece.name} is not as it was compiled")
+        for reference in references:
+            value = decode(self.module, address, reference)
+            end = 4 if reference.type in PC_RELATIVE else 0
+            if reference.target:
+                right = value is not None and (value - reference.addend) & MASK in self._expected(reference)
+            elif patched.piece_at(reference.section, reference.position) is piece:
+                right = (
+                    value is not None and value + end - self.place(piece) == reference.position - piece.start
+                )
+            else:
+                right = True  # strings and cold parts are reached from the function itself as well
+            if not right:
+                _fail(f"an alternative of {piece.name} does not lead where it should")
+
+    def _check_reference(self, piece: Piece, address: int, reference: Reference) -> None:
+        value = decode(self.module, address, reference)
+        if value is None:
+            _fail(f"{piece.name}+{reference.offset:#x} lies outside of it")
+        if not reference.target:
+            self._check_unnamed(piece, address, reference, value)
+        elif (value - reference.addend) & MASK not in self._expected(reference):
+            _fail(f"{piece.name}+{reference.offset:#x} does not lead to {reference.target}")
+
+    def _check_unnamed(self, piece: Piece, address: int, reference: Reference, value: int) -> None:
+        patched = self.change.patched
+        target = (value + (4 if reference.type in PC_RELATIVE else 0)) & MASK
+        text = patched.text_at(reference)
+        if text is not None:
+            if self.module.read(target, len(text)) != text:
+                _fail(f"{piece.name}+{reference.offset:#x} does not lead to {text[:40]!r}")
+        elif reference.section == piece.section and target - address != reference.position - piece.start:
+            _fail(f"{piece.name}+{reference.offset:#x} does not stay inside of it")
+
+    def _expected(self, reference: Reference) -> set[int]:
+        """Addresses that a named reference may lead to."""
+        piece = self.change.patched.pieces.get(reference.target)
+        partner = self.change.partner.get(piece.name) if piece else None
+        copied = piece is not None and (partner is None or piece.name in self.change.renewed)
+        if piece is not None and (copied or (reference.branch and piece.name in self.change.changed)):
+            return {self.place(piece)}
+        if piece is not None and piece.name.endswith(".cold"):
+            return {self.place(piece)} if reference.branch else set()
+        name = partner or reference.target
+        external = self.unit.externals.get(reference.target)
+        if external is not None and external.owner not in ("vmlinux", self.unit.owner):
+            return {self.foreign[external.symbol]}
+        if name in self.proof.functions:
+            return {self.proof.functions[name]}
+        if name in self.proof.evidence:
+            return set(self.proof.evidence[name])
+        if external is None:  # provided by another unit of this module
+            return set(self.module.addresses(reference.target))
+        return (
+            {self.foreign[external.symbol]}
+            if external.symbol in self.foreign
+            else set(self.proof.image.addresses(name))
+        )
+
+
+def _equal(seen: bytes, data: bytes, references: Sequence[Reference]) -> bool:
+    left, right = bytearray(seen), bytearray(data)
+    for reference in references:
+        blank = slice(reference.offset, reference.offset + FIELD_SIZE[reference.type])
+        left[blank] = right[blank] = bytes(FIELD_SIZE[reference.type])
+    return left == right
+
+
+def read_records(file: ObjectFile, module: Image) -> Records:
+    """Where the module's records about code are, by table and by the address that they are about."""
+    found: dict[tuple[str, int], list[int]] = defaultdict(list)
+    for number, base in section_addresses(file).items():
+        section = file.sections[number]
+        table = TABLES.get(section.name)
+        if table is None or not section.size:
+            continue
+        wide = section.name in _ABSOLUTE
+        for start, _ in table.spans(section, ""):
+            raw = module.read(base + start, 8 if wide else 4)
+            value = int.from_bytes(raw, "little", signed=not wide)
+            found[section.name, value if wide else (base + start + value) & MASK].append(base + start)
+    return found
+
+
+class Target(Protocol):
+    """What the check needs to know of the kernel (kernelimages.Kernel)."""
+
+    exports: Mapping[str, Export]
+
+    def image(self, name: str) -> Image: ...
+
+    def vermagic(self) -> str: ...
+
+
+def verify(
+    data: bytes,
+    manifest: Manifest,
+    parts: Sequence[tuple[Difference, Extracted, Proof]],
+    kernel: Target,
+) -> None:
+    """Raises ``Refused`` (VERIFY) if the module is not exactly what was meant."""
+    file = read_object(data)
+    check_information(file, manifest, kernel.vermagic())
+    check_versions(file, kernel.exports)
+    livepatch = livepatch_addresses(file, kernel.image)
+    vmlinux = kernel.image("vmlinux")
+    imports = [s.name for s in file.symbols if s.section == SHN_UNDEF and vmlinux.addresses(s.name)]
+    known = {**{name: vmlinux.addresses(name)[0] for name in imports}, **livepatch}
+    module = livepatch_image(manifest.name, file, known)
+    records = read_records(file, module)
+    for change, unit, proof in parts:
+        for function in unit.functions:
+            original = proof.functions[change.partner[function.source_name]]
+            if proof.image.position(function.old_name, original) is None:
+                _fail(f"{function.old_name} is not where it was proven")
+        _Reader(change, unit, proof, module, known).check(records)
