@@ -1,0 +1,63 @@
+"""What the master's runners share: arguments as a command line gives them, answers as plain data."""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Callable, Collection
+from pathlib import Path
+from typing import Any
+
+from livepatch_core.errors import LivepatchError
+from livepatch_core.words import Kind
+
+
+def answer(act: Callable[[], dict[str, Any]], unknown: Collection[str]) -> dict[str, Any]:
+    """What ``act`` returns, or ``result: False`` and a sentence that says why not.
+
+    unknown: names of arguments that the function does not have. A TypeError that left a runner would become
+    usage text and success (salt/client/mixins.py).
+    """
+    try:
+        if unknown:
+            raise bad_argument(f"There is no argument {', '.join(sorted(unknown))}")
+        return act()
+    except LivepatchError as problem:
+        return {"result": False, "comment": str(problem), "kind": str(problem.kind)}
+    except TypeError as problem:
+        text = f"A defect in livepatch, {problem}: see what was changed before you go on."
+        return {"result": False, "comment": text, "kind": str(Kind.INTERNAL)}
+
+
+def text(name: str, value: object) -> str | None:
+    """An optional text; Salt makes numbers of what looks like one, a build-id of digits too."""
+    if value is not None and not isinstance(value, str):
+        raise bad_argument(f"{name} is {value!r}, not a text (put it in quotes twice)")
+    return value or None
+
+
+def path(value: object) -> Path:
+    """An absolute path: the master's working directory is nobody's."""
+    if not isinstance(value, str) or not Path(value).is_absolute():
+        raise bad_argument(f"path is {value!r}, not an absolute path on the master")
+    return Path(value)
+
+
+def read_file(value: object) -> bytes:
+    try:
+        return path(value).read_bytes()
+    except OSError as problem:
+        raise bad_argument(
+            f"{value} could not be read ({problem.strerror}) by the master's user"
+        ) from problem
+
+
+def now() -> str:
+    """UTC, ISO 8601."""
+    moment = datetime.datetime.now(datetime.timezone.utc)
+    return moment.isoformat(timespec="seconds").replace("+00:00", "Z")
+
+
+def bad_argument(sentence: str) -> LivepatchError:
+    return LivepatchError(
+        Kind.ARGUMENT, f"{sentence}; nothing was changed.", remedy="See salt-run sys.doc for the arguments."
+    )

@@ -1,0 +1,133 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from livepatch_core.catalog.settings import Master
+from livepatch_core.errors import LivepatchError
+from livepatch_core.ledger.acts import approve, freeze, unfreeze
+from livepatch_core.ledger.handout import hand_out
+from livepatch_core.ledger.model import Grant
+from livepatch_core.ledger.recover import JUMP, backup, parse_report, rebuild, restore
+from livepatch_core.ledger.show import show
+from livepatch_core.ledger.store import ledger_file
+from tests.unit.ledger.grants import BUILD, BY, grants
+
+RELEASED = {BUILD: {0: Grant(0, None), 2: Grant(2, f"{2:064x}")}}
+
+
+def status(level: Any = 2, rev: Any = 41, ledger_id: Any = "ledger-a") -> dict[str, Any]:
+    return {
+        "approved": {"ledger_id": ledger_id, "rev": rev, "level": level},
+        "kernel": {"build_id": BUILD, "release": "6.1"},
+    }
+
+
+def lose(master: Master) -> None:
+    ledger_file(master.state_dir).unlink()
+
+
+def test_old_backup_moves_nobody(master: Master, tmp_path: Path) -> None:
+    approve(master, ["hv1"], grants(1), BY)
+    backup(master, tmp_path / "backup")
+    approve(master, ["hv1"], grants(2), BY)
+    freeze(master, ["hv2"], BY)
+    done = restore(master, tmp_path / "backup", BY)
+    assert (done["rev"], done["adopt"]) == (4, False)
+    assert "restored from a backup" in hand_out(master.state_dir, "hv1")["error"]
+    assert "hv2" in show(master.state_dir)["frozen"]
+    assert [one["act"] for one in show(master.state_dir)["history"]][:2] == ["restore", "freeze"]
+    unfreeze(master, None, BY)
+    document = hand_out(master.state_dir, "hv1")
+    assert (document["rev"], document["builds"][BUILD]["level"]) == (4, 1)
+
+
+def test_lost_ledger_with_what_hosts_have_seen(master: Master, tmp_path: Path) -> None:
+    approve(master, ["hv1"], grants(1), BY)
+    before = backup(master, tmp_path / "backup")
+    lose(master)
+    done = restore(master, tmp_path / "backup", BY, seen_rev=812)
+    assert (done["ledger_id"], done["rev"]) == (before["ledger_id"], 812 + JUMP)
+
+
+def test_lost_ledger_in_doubt_gets_a_new_id(master: Master, tmp_path: Path) -> None:
+    approve(master, ["hv1"], grants(1), BY)
+    before = backup(master, tmp_path / "backup")
+    lose(master)
+    done = restore(master, tmp_path / "backup", BY)
+    assert done["ledger_id"] != before["ledger_id"]
+    assert done["adopt"]
+
+
+def test_backup_of_another_ledger(master: Master, tmp_path: Path) -> None:
+    other = Master(tmp_path / "other", "root")
+    approve(other, ["hv1"], grants(1), BY)
+    backup(other, tmp_path / "backup")
+    approve(master, ["hv1"], grants(2), BY)
+    with pytest.raises(LivepatchError, match="the one in force is"):
+        restore(master, tmp_path / "backup", BY)
+    assert show(master.state_dir)["rev"] == 1
+
+
+@pytest.mark.parametrize("content", [None, b"", b"SQLite format 3\0" + bytes(4096)])
+def test_bad_backup(master: Master, tmp_path: Path, content: bytes | None) -> None:
+    approve(master, ["hv1"], grants(2), BY)
+    path = tmp_path / "backup"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(LivepatchError):
+        restore(master, path, BY)
+    assert show(master.state_dir)["rev"] == 1
+
+
+def test_backup_overwrites_nothing(master: Master, tmp_path: Path) -> None:
+    with pytest.raises(LivepatchError, match="no ledger yet"):
+        backup(master, tmp_path / "backup")
+    approve(master, ["hv1"], grants(2), BY)
+    backup(master, tmp_path / "backup")
+    with pytest.raises(LivepatchError, match="does not exist yet"):
+        backup(master, tmp_path / "backup")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["backup", "state"]
+
+
+def test_rebuilt_from_hosts(master: Master) -> None:
+    reports = [
+        parse_report("hv1", status()),
+        parse_report("hv2", status(level=0, rev=17)),
+        parse_report("hv3", status(level=3)),  # not released any more
+        parse_report("hv4", "Minion did not return"),
+        parse_report("hv5", status(ledger_id=None, rev=0, level=None)),
+    ]
+    done = rebuild(master, reports, RELEASED, BY)
+    assert (done["ledger_id"], done["rev"], done["minions"]) == ("ledger-a", 41 + JUMP, 2)
+    assert done["left_out"] == ["hv3", "hv4", "hv5"]
+    assert "rebuilt" in hand_out(master.state_dir, "hv1")["error"]
+    unfreeze(master, None, BY)
+    assert hand_out(master.state_dir, "hv1") == {
+        "ledger_id": "ledger-a",
+        "rev": 41 + JUMP,
+        "builds": {BUILD: {"level": 2, "sha256": f"{2:064x}"}},
+    }
+    assert hand_out(master.state_dir, "hv2")["builds"] == {BUILD: {"level": 0, "sha256": None}}
+    with pytest.raises(LivepatchError, match="is not replaced|not replaced"):
+        rebuild(master, reports, RELEASED, BY)
+
+
+def test_hosts_of_several_ledgers(master: Master) -> None:
+    reports = [parse_report("hv1", status()), parse_report("hv2", status(ledger_id="ledger-b", rev=99))]
+    with pytest.raises(LivepatchError, match="ledger-a, ledger-b"):
+        rebuild(master, reports, RELEASED, BY)
+    assert rebuild(master, reports, RELEASED, BY, "ledger-b")["rev"] == 99 + JUMP
+    with pytest.raises(LivepatchError, match="none"):
+        rebuild(Master(master.state_dir / "x", "root"), [], RELEASED, BY)
+
+
+@pytest.mark.parametrize(
+    "document", [None, [], {}, {"approved": 1, "kernel": 2}, status("2", "x", 3), status(-1)]
+)
+def test_reports_that_say_nothing(document: object) -> None:
+    report = parse_report("hv1", document)
+    assert report.level is None
+    assert report.rev in (0, 41)
