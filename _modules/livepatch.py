@@ -17,6 +17,12 @@ Configuration (in the *minion's* configuration, never pillar), all optional:
       require_signature: false
       allow_load: false       # livepatch.load and livepatch.unload
       allow_force: false      # livepatch.force
+      soak: 900               # seconds a level must be healthy before it is proven and may be loaded at boot
+      on_unhealthy: revert    # or keep: what to do when a probe fails after a move
+      services: [sshd]        # systemd units that must stay active
+      probes:                 # execution functions, with equals, contains, below or above
+        - {fun: network.ping, args: [10.0.0.1], contains: '0% packet loss'}
+      off_file: /etc/livepatch/off  # while it exists nothing is loaded at boot
 
 Every function that changes something returns ``result`` (True or False), ``comment`` (a sentence),
 ``changes`` (old and new), and when it was refused or failed ``kind``, one word of a fixed list. With
@@ -37,7 +43,10 @@ import livepatch_core
 livepatch_core.refresh()
 
 from livepatch_core.errors import LivepatchError
-from livepatch_core.host import byhand, inquiry, journal, move, watch
+from livepatch_core.host import apply as host_apply
+from livepatch_core.host import byhand, inquiry, journal, soak, watch
+from livepatch_core.host import cves as host_cves
+from livepatch_core.host import persist as host_persist
 from livepatch_core.host import revert as host_revert
 from livepatch_core.host import status as host_status
 from livepatch_core.host.context import Host
@@ -114,7 +123,9 @@ def apply(
     if level is None and approval is None:
         approval = _approval_in_pillar()
     return _act(
-        lambda: move.move(_host(kwargs), _wish(level, reason, approval, on_stall, deadline, override, test))
+        lambda: host_apply.apply(
+            _host(kwargs), _wish(level, reason, approval, on_stall, deadline, override, test)
+        )
     )
 
 
@@ -396,6 +407,152 @@ def unhold(reason=None, test=False, **kwargs):
     return _act(lambda: byhand.unhold(_host(kwargs), _order(reason, None, None, None, test)))
 
 
+def persist(test=False, **kwargs):
+    """
+    Keep the level in force over a boot: the boot unit loads it with neither master nor network. At once if
+    the level has proved healthy for the soak time; otherwise as soon as it has.
+
+    test
+        Change nothing; say what would be done.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt '*' livepatch.persist
+    """
+    return _act(lambda: host_persist.persist(_host(kwargs), _testing(test)))
+
+
+def not_persisted(test=False, **kwargs):
+    """
+    Load nothing at boot any more. What is in force stays until then.
+
+    test
+        Change nothing; say what would be done.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt 'host1' livepatch.not_persisted
+    """
+    return _act(lambda: host_persist.not_persisted(_host(kwargs), _testing(test)))
+
+
+def quarantine(level, reason=None, test=False, **kwargs):
+    """
+    Refuse a level on this host, at boot too, until it is released. What is in force stays.
+
+    level
+        The level.
+    reason
+        Why; needed.
+    test
+        Change nothing; say what would be done.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt 'host1' livepatch.quarantine 3 reason='stalls with our tracer'
+    """
+    return _act(
+        lambda: host_persist.put_in_quarantine(
+            _host(kwargs), level, _order(reason, None, None, None, test)
+        )
+    )
+
+
+def release(level, reason=None, test=False, **kwargs):
+    """
+    Let a level that is quarantined, or held because the host went down without a trace, be loaded again.
+
+    level
+        The level.
+    reason
+        Why; needed.
+    test
+        Change nothing; say what would be done.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt 'host1' livepatch.release 3 reason='rack 12 lost its power'
+    """
+    return _act(lambda: host_persist.release(_host(kwargs), level, _order(reason, None, None, None, test)))
+
+
+def health(**kwargs):
+    """
+    Whether the host is as well as before its level was loaded: ``verdict`` (``pass``, ``fail``,
+    ``inconclusive``) and what each probe found. Reads only.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt '*' livepatch.health
+    """
+    return _answer(lambda: soak.check_now(_host(kwargs)).document())
+
+
+def brief(**kwargs):
+    """
+    The few facts that the beacon compares: verdict, flags, level, drift, what is quarantined or held. Reads
+    no catalog, so it asks nothing of the master. Fit for the mine.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt '*' livepatch.brief
+    """
+    return _answer(lambda: host_status.brief(_host(kwargs)))
+
+
+def at_level(**kwargs):
+    """
+    Whether a level above 0 is in force; what SLS files ask in ``onlyif``.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt '*' livepatch.at_level
+    """
+    return bool(_answer(lambda: host_status.brief(_host(kwargs)))["level"])
+
+
+def soaked(**kwargs):
+    """
+    Do the health check that is due for a level that has yet to prove itself, as the systemd timer does, and
+    revert it if it fails; for hosts without the timer, and for probes that call execution functions.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt '*' livepatch.soaked
+    """
+    return _act(lambda: soak.tick(_host(kwargs)))
+
+
+def cves(**kwargs):
+    """
+    CVEs by what is known of them here: ``fixed`` in the running kernel, ``fixable`` by a released level of
+    the catalog, ``uncovered`` (named in the catalog, but by no level that may be loaded on this build).
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt '*' livepatch.cves
+    """
+    return _answer(lambda: host_cves.cves(_host(kwargs)))
+
+
 # -- between Salt and the library -----------------------------------------------------------------------
 
 
@@ -415,7 +572,19 @@ def _host(kwargs):
         "id": __opts__["id"],
     }
     saltenv = kwargs.get("saltenv") or __opts__.get("saltenv") or "base"
-    return Host(settings, lambda name: _fetch(f"{settings.catalog.rstrip('/')}/{name}", saltenv), who)
+    return Host(
+        settings, lambda name: _fetch(f"{settings.catalog.rstrip('/')}/{name}", saltenv), who, ask=_ask
+    )
+
+
+def _ask(fun, args):
+    """The answer of an execution function that the operator named as a probe."""
+    if fun not in __salt__:
+        raise LivepatchError(Kind.ARGUMENT, f"there is no function {fun} on this minion")
+    try:
+        return __salt__[fun](*args)
+    except (SaltException, TypeError, ValueError, OSError) as problem:
+        raise LivepatchError(Kind.HEALTH, f"{fun} failed ({type(problem).__name__}: {problem})") from problem
 
 
 def _approval_in_pillar():
@@ -479,6 +648,10 @@ def _order(reason, on_stall, deadline, override, test):
         override=_names(override),
         test=bool(test) or bool(__opts__.get("test")),
     )
+
+
+def _testing(test):
+    return bool(test) or bool(__opts__.get("test"))
 
 
 def _stall_word(value):

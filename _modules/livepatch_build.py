@@ -167,6 +167,8 @@ def check(patch, kernel=None, name=None, level=0, saltenv="base", **kwargs):
     Everything that ``build`` does but the module itself: whether the diff applies, compiles, can be proven
     and extracted. The arguments are those of ``build``: ``patch``, ``kernel``, ``name``, ``level``, ...
 
+    The arguments, ``saltenv`` among them, are those of :py:func:`build`.
+
     CLI Example:
 
     .. code-block:: bash
@@ -186,6 +188,8 @@ def explain(patch, kernel=None, name=None, level=0, saltenv="base", **kwargs):
     """
     What a build would change, per file and function, and why, as text. The arguments are those of
     ``build``: ``patch``, ``kernel``, ``name``, ``level``, ...
+
+    The arguments, ``saltenv`` among them, are those of :py:func:`build`.
 
     CLI Example:
 

@@ -1,12 +1,13 @@
 """Real fixes through the builder: every source file that differs between two Debian source packages, applied
 backwards to the newer kernel.
 
-    python benchmarks/build_corpus.py --cache DIR build [--sample 40 --seed 1]     # resumable; prints the table
-    python benchmarks/build_corpus.py --cache DIR table
+python benchmarks/build_corpus.py --cache DIR build [--sample 40 --seed 1] # resumable; prints the table
+python benchmarks/build_corpus.py --cache DIR table
 
-For each ``.c`` file of the areas below the diff is "newer source -> older source". What does not compile alone
-gets the headers, and then the other files, that the compiler's own complaints ask for. Nothing of the sources is
-kept but in the cache; results are one JSON line for each file, so that a stopped run goes on where it was.
+For each ``.c`` file of the areas below the diff is "newer source -> older source". What does not compile
+alone gets the headers, and then the other files, that the compiler's own complaints ask for. Nothing of the
+sources is kept but in the cache; results are one JSON line for each file, so that a stopped run goes on where
+it was.
 """
 
 from __future__ import annotations
@@ -28,12 +29,14 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "_utils"))
 
 from livepatch_core.build import debian
 from livepatch_core.build.builder import Options, build
+from livepatch_core.build.headers import read_graph
 from livepatch_core.build.refusals import Refusal, Refused
 from livepatch_core.build.target import Target
 
 RELEASE, NEWER, OLDER = "6.1.0-56-amd64", "6.1.192-2", "6.1.187-1"
 AREAS = ("net", "fs", "mm", "kernel", "block", "drivers/md", "security", "virt", "arch/x86/kvm")
-ROUNDS = 6  # how often headers or files are added before a diff counts as incomplete
+FAN_OUT = 30  # files that a header may reach; more takes minutes
+ROUNDS = 4  # how often headers or files are added before a diff counts as incomplete
 _NAMED = re.compile(r"[‘'\"`]([A-Za-z_]\w+)[’'\"]|member named '(\w+)'")
 
 # Refusals that say that the diff itself is no patch of this kernel, so the builder is not judged by it.
@@ -89,18 +92,25 @@ class Corpus:
         return "".join(difflib.unified_diff(*texts, f"a/{path}", f"b/{path}"))
 
     def headers_for(self, path: str, names: set[str], have: set[str]) -> list[str]:
-        """Differing headers whose difference mentions one of ``names``: near ones first, at most two."""
+        """Differing headers whose difference mentions one of ``names`` and which ``path`` includes: the
+        nearest.
+        """
         if not hasattr(self, "_headers"):
             tops = ("include", *AREAS, "arch/x86", "drivers", "lib", "crypto", "io_uring")
             paths = {str(p.relative_to(self.newer)) for top in tops for p in (self.newer / top).rglob("*.h")}
             self._headers = {p: self.diff(p) for p in sorted(paths) if self.differs(p)}
+            self._graph = read_graph(self.newer, self.cache / f"includes/{NEWER}.json")
         here = path.rpartition("/")[0]
         found = []
         for header, text in self._headers.items():
-            changed = "\n".join(line[1:] for line in text.split("\n") if line[:1] in "+-" and line[:3] not in ("+++", "---"))
-            if header not in have and any(re.search(rf"\b{re.escape(name)}\b", changed) for name in names):
+            changed = "\n".join(
+                line[1:] for line in text.split("\n") if line[:1] in "+-" and line[:3] not in ("+++", "---")
+            )
+            if header in have or not any(re.search(rf"\b{re.escape(name)}\b", changed) for name in names):
+                continue
+            if path in self._graph.reached(header):
                 found.append(header)
-        return sorted(found, key=lambda h: (not h.startswith(here), not h.startswith("include/"), h))[:2]
+        return sorted(found, key=lambda h: (not h.startswith(here), not h.startswith("include/"), h))[:1]
 
 
 def attempt(corpus: Corpus, path: str, output: Path) -> Result:
@@ -111,7 +121,12 @@ def attempt(corpus: Corpus, path: str, output: Path) -> Result:
         name = "c_" + re.sub(r"\W+", "_", path[:-2])[-50:].strip("_").lower()
         try:
             begin = time.monotonic()
-            built = build(corpus.target, diffs, Options(name, cache=corpus.cache), scratch=corpus.cache / "scratch")
+            built = build(
+                corpus.target,
+                diffs,
+                Options(name, cache=corpus.cache, fan_out=FAN_OUT),
+                scratch=corpus.cache / "scratch",
+            )
         except Refused as refused:
             more = grow(corpus, refused, files) if refused.refusal is Refusal.PATCHED_COMPILE else []
             if not more:
@@ -123,7 +138,17 @@ def attempt(corpus: Corpus, path: str, output: Path) -> Result:
         module = output / f"{name}.ko"
         module.write_bytes(built.module or b"")
         functions = [f"{u.owner}:{f.old_name}" for u in built.units for f in u.functions]
-        return Result(path, "built", "", "", seconds, files, sorted({u.owner for u in built.units}), functions, module.name)
+        return Result(
+            path,
+            "built",
+            "",
+            "",
+            seconds,
+            files,
+            sorted({u.owner for u in built.units}),
+            functions,
+            module.name,
+        )
     return Result(path, "refused", str(Refusal.PATCHED_COMPILE), "still incomplete", 0.0, files)
 
 
@@ -155,7 +180,9 @@ def run(corpus: Corpus, results: Path, paths: list[str]) -> None:
             result = Result(path, "failed", type(error).__name__, str(error)[:600])
         with results.open("a", encoding="utf-8") as file:
             file.write(json.dumps(asdict(result)) + "\n")
-        print(f"{number}/{len(paths)} {path}: {result.outcome} {result.kind} {result.seconds:.1f} s", flush=True)
+        print(
+            f"{number}/{len(paths)} {path}: {result.outcome} {result.kind} {result.seconds:.1f} s", flush=True
+        )
 
 
 def table(results: dict[str, Result]) -> str:
@@ -176,7 +203,9 @@ def table(results: dict[str, Result]) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--cache", type=Path, required=True)
     parser.add_argument("--results", type=Path)
     parser.add_argument("--sample", type=int, default=0, help="how many files, chosen by --seed; 0 = all")

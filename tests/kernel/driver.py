@@ -15,7 +15,7 @@ from pathlib import Path
 sys.path[:0] = ["/root/lib", "/opt/salt/lib"]
 
 from livepatch_core.errors import LivepatchError
-from livepatch_core.host import byhand, inquiry, journal, move, revert, status, watch
+from livepatch_core.host import apply, byhand, inquiry, journal, persist, revert, soak, status, watch
 from livepatch_core.host.context import Host
 from livepatch_core.host.move import Wish
 from livepatch_core.host.outcome import refused
@@ -67,7 +67,7 @@ def by_hand(verb, host, subject, *rest, **order):
 
 
 VERBS = {
-    "apply": lambda host, **args: move.move(host, Wish(**wish(args))).document(),
+    "apply": lambda host, **args: apply.apply(host, Wish(**wish(args))).document(),
     "revert": lambda host, **args: revert.revert(host, Wish(**wish(args))).document(),
     "load": lambda host, path, **args: by_hand("load", host, Path(path).read_bytes(), **args),
     "unload": lambda host, name, **args: by_hand("unload", host, name, **args),
@@ -76,6 +76,16 @@ VERBS = {
     "unhold": lambda host, **args: byhand.unhold(
         host, byhand.Order(**wish({"reason": None, **args}))
     ).document(),
+    "persist": lambda host, **args: persist.persist(host, **args).document(),
+    "not_persisted": lambda host, **args: persist.not_persisted(host, **args).document(),
+    "quarantine": lambda host, level, **args: persist.put_in_quarantine(
+        host, level, byhand.Order(**wish({"reason": "a test", **args}))
+    ).document(),
+    "release": lambda host, level, **args: persist.release(
+        host, level, byhand.Order(**wish({"reason": "a test", **args}))
+    ).document(),
+    "tick": lambda host: soak.tick(host).document(),
+    "health": lambda host: soak.check_now(host).document(),
     "status": lambda host: status.status(host, inquiry.covered(host), recognise),
     "preflight": lambda host, **args: inquiry.preflight_level(host, Wish(**wish(args))),
     "available": lambda host: inquiry.available(host),

@@ -213,8 +213,8 @@ def build(
     ``scratch``: a directory for intermediate files; a new one below it is used and removed.
     """
     scratch.mkdir(parents=True, exist_ok=True)
-    directory = Path(tempfile.mkdtemp(dir=scratch, prefix="build-"))
+    directory = Path(tempfile.mkdtemp(dir=scratch.absolute(), prefix="build-"))
     try:
-        return _Build(target, diffs, options, directory, progress).run(emit=emit)
+        return _Build(target.absolute(), diffs, options, directory, progress).run(emit=emit)
     finally:
         shutil.rmtree(directory)

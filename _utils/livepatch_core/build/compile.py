@@ -153,11 +153,21 @@ def _relevant(errors: str, source: Path) -> str:
 
 def _dependencies(text: str, objects: Path) -> frozenset[str]:
     """The files of a fixdep .cmd file (the $(wildcard ...) lines are configuration, not files)."""
-    found = set()
+    found: set[str] = set()
+    known: dict[str, str] = {}
     for word in text.partition(":= \\\n")[2].partition("\n\n")[0].split():
         if word != "\\" and not word.startswith(("$(wildcard", "include/config/")):
-            found.add(os.path.realpath(objects / word))
+            found.add(_resolved(os.path.join(objects, word), known))
     return frozenset(found)
+
+
+def _resolved(path: str, known: dict[str, str]) -> str:
+    """realpath() with the directories looked up once: a unit reads hundreds of files of a few directories."""
+    directory, name = os.path.split(path)
+    if directory not in known:
+        known[directory] = os.path.realpath(directory)
+    whole = f"{known[directory]}/{name}"
+    return os.path.realpath(whole) if os.path.islink(whole) else whole
 
 
 def objtool_arguments(config: str) -> list[str]:

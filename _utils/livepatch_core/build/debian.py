@@ -99,6 +99,7 @@ class PrivateApt:
     """apt with configuration, lists and cache below one directory."""
 
     def __init__(self, root: Path, *, etc: Path = Path("/etc")) -> None:
+        root = root.absolute()  # apt resolves its own configuration from wherever it runs
         self.root = root
         for directory in ("lists/partial", "cache/archives/partial", "etc/apt.conf.d", "etc/preferences.d"):
             (root / directory).mkdir(parents=True, exist_ok=True)

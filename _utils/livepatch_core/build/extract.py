@@ -13,7 +13,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Optional
 
-from livepatch_core.build.differ import Difference, auxiliary_span, cold_parent, replacement_length
+from livepatch_core.build.differ import Difference, cold_parent
+from livepatch_core.build.equality import auxiliary_span
 from livepatch_core.build.hooks import declared_hooks
 from livepatch_core.build.locate import Proof
 from livepatch_core.build.objectfile import (
@@ -23,32 +24,27 @@ from livepatch_core.build.objectfile import (
     SHF_MERGE,
     SHF_STRINGS,
     SHF_WRITE,
-    SHN_UNDEF,
     SHT_NOBITS,
     SHT_PROGBITS,
     STB_GLOBAL,
     STB_LOCAL,
     STT_FUNC,
-    STT_NOTYPE,
     STT_OBJECT,
-    STT_SECTION,
     Relocation,
     Section,
     Symbol,
-    write_object,
 )
-from livepatch_core.build.refusals import Notice, Refusal, Refused
+from livepatch_core.build.output import Output
+from livepatch_core.build.records import RecordCopier
+from livepatch_core.build.refusals import Refusal, Refused
 from livepatch_core.build.resolve import External, Resolver
 from livepatch_core.build.special import (
     AUXILIARY,
     INIT,
-    ORC_RECORD_SIZE,
-    ORC_RECORDS,
     REPLACEMENT,
-    TABLES,
     registration,
 )
-from livepatch_core.build.unit import Entry, Piece, Reference, Unit
+from livepatch_core.build.unit import Piece, Reference, Unit
 
 ALIAS = "__livepatch_new_"
 HOOK_ALIAS = "__livepatch_hook_"
@@ -80,59 +76,8 @@ class Extracted:
     hooks: dict[str, list[str]] = field(default_factory=dict)  # kind -> global aliases
 
 
-class _Output:
-    """Sections and symbols under construction; section numbers count from 1."""
-
-    def __init__(self) -> None:
-        self.sections: list[Section] = []
-        self.symbols: list[Symbol] = [Symbol("", 0, 0, STT_NOTYPE, STB_LOCAL, SHN_UNDEF)]
-        self._numbers: dict[str, int] = {}
-        self._undefined: dict[str, int] = {}
-        self._section_symbols: dict[int, int] = {}
-
-    def section(self, name: str, type_: int, flags: int, align: int) -> int:
-        """The number of the section of that name, made if it does not exist."""
-        if name not in self._numbers:
-            self.sections.append(Section(name, type_, flags, b"", 0, align))
-            self._numbers[name] = len(self.sections)
-        number = self._numbers[name]
-        self.sections[number - 1].align = max(self.sections[number - 1].align, align)
-        return number
-
-    def append(self, number: int, data: bytes, align: int = 1) -> int:
-        """Add bytes to a section; where they start."""
-        section = self.sections[number - 1]
-        start = section.size + align - 1 & -align
-        section.size = start + len(data)
-        if section.type != SHT_NOBITS:
-            section.data += bytes(start - len(section.data)) + data
-        return start
-
-    def symbol(self, symbol: Symbol) -> int:
-        self.symbols.append(symbol)
-        return len(self.symbols) - 1
-
-    def undefined(self, name: str) -> int:
-        if name not in self._undefined:
-            self._undefined[name] = self.symbol(Symbol(name, 0, 0, STT_NOTYPE, STB_GLOBAL, SHN_UNDEF))
-        return self._undefined[name]
-
-    def section_symbol(self, number: int) -> int:
-        if number not in self._section_symbols:
-            self._section_symbols[number] = self.symbol(Symbol("", 0, 0, STT_SECTION, STB_LOCAL, number))
-        return self._section_symbols[number]
-
-    def relocate(self, number: int, relocation: Relocation) -> None:
-        self.sections[number - 1].relocations.append(relocation)
-
-    def bytes(self) -> bytes:
-        for section in self.sections:
-            section.relocations.sort()
-        return write_object(self.sections, self.symbols)
-
-
-class _Extractor:
-    """Copies the closure of the changed functions into an _Output."""
+class Extractor:
+    """Copies the closure of the changed functions into an Output."""
 
     def __init__(
         self,
@@ -146,24 +91,26 @@ class _Extractor:
         self.change, self.proof, self.resolver, self.number = change, proof, resolver, number
         self.unit: Unit = change.patched
         self.requested, self.provided = list(requested), provided
-        self.out = _Output()
+        self.out = Output()
         self.result = Extracted(change.path, resolver.owner, b"")
         self.placed: dict[str, tuple[int, int]] = {}  # piece -> (symbol, section)
         self.pending: list[Piece] = []
         self.copied_sections: dict[int, int] = {}
         self.chunks: dict[tuple[int, int, int], int] = {}
         self.wanted: set[str] = set()
+        self.included: set[str] = set()
+        self.records = RecordCopier(self)
 
     def run(self) -> Extracted:
         changed = [self.unit.pieces[name] for name in self.change.changed]
         self.included = {piece.name for piece in changed}
         for piece in changed:
-            self._place(piece)
+            self.place(piece)
         for name in self.requested:
-            self._place(self.unit.pieces[name])
+            self.place(self.unit.pieces[name])
         hooks = declared_hooks(self.unit)
         for name in hooks.values():
-            self._place(self.unit.pieces[name])
+            self.place(self.unit.pieces[name])
         while self.pending:
             self._copy(self.pending.pop(0))
         self._name_replacements()
@@ -172,12 +119,12 @@ class _Extractor:
         self.result.object = self.out.bytes()
         return self.result
 
-    def _refuse(self, refusal: Refusal, name: str, text: str, remedy: str) -> Refused:
+    def refuse(self, refusal: Refusal, name: str, text: str, remedy: str) -> Refused:
         return Refused(refusal, text, file=self.change.path, function=name, remedy=remedy)
 
     # placing pieces
 
-    def _place(self, piece: Piece) -> tuple[int, int]:
+    def place(self, piece: Piece) -> tuple[int, int]:
         """Reserve the piece's place in the output: (symbol, section)."""
         if piece.name not in self.placed:
             section = self.unit.section_of(piece)
@@ -215,7 +162,7 @@ class _Extractor:
         name = section.name
         refusal = registration(name)
         if refusal is not None or INIT.search(name):
-            raise self._refuse(
+            raise self.refuse(
                 refusal or Refusal.INIT_CODE,
                 piece.name,
                 f"New code refers to it in {name}, which only exists at start.",
@@ -223,7 +170,7 @@ class _Extractor:
             )
         if piece.function:
             if name == ".static_call.text":
-                raise self._refuse(
+                raise self.refuse(
                     Refusal.NEW_REGISTRATION,
                     piece.name,
                     "A new static call cannot be added to a running kernel.",
@@ -239,7 +186,7 @@ class _Extractor:
         if _PLAIN_DATA.match(name):
             kind = SHT_NOBITS if section.type == SHT_NOBITS else SHT_PROGBITS
             return f".{'bss' if kind == SHT_NOBITS else 'data'}.{piece.name}", SHF_ALLOC | SHF_WRITE, kind
-        raise self._refuse(
+        raise self.refuse(
             Refusal.SECTION_UNKNOWN,
             piece.name,
             f"It is new and lies in {name}, which has no known meaning in a live patch.",
@@ -255,14 +202,14 @@ class _Extractor:
         for reference in piece.references:
             self._emit(number, start, reference, executable, piece)
         for entry in piece.entries:
-            self._copy_entry(entry, piece)
+            self.records.copy(entry, piece)
 
     def _emit(self, number: int, base: int, reference: Reference, executable: bool, holder: Piece) -> None:
         """Write the relocation for a reference of something copied to ``base`` of a section."""
-        symbol, addend = self._target(reference, executable, holder)
+        symbol, addend = self.target(reference, executable, holder)
         self.out.relocate(number, Relocation(base + reference.offset, reference.type, symbol, addend))
 
-    def _target(self, reference: Reference, executable: bool, holder: Piece) -> tuple[int, int]:
+    def target(self, reference: Reference, executable: bool, holder: Piece) -> tuple[int, int]:
         """(symbol, addend) in the output."""
         if reference.target:
             return self._named(reference, holder), reference.addend
@@ -272,20 +219,20 @@ class _Extractor:
         if section.flags & (SHF_MERGE | SHF_STRINGS):
             return self._whole_section(reference.section), raw
         if section.name in (AUXILIARY, REPLACEMENT):
-            return self._chunk(reference, holder, raw)
+            return self.chunk(reference, holder, raw)
         piece = self.unit.piece_at(reference.section, reference.position)
         if piece is None and reference.position:
             piece = self.unit.piece_at(reference.section, reference.position - 1)
         if piece is None:
             return self._anonymous(reference.section, holder), raw
         if piece.name not in self.placed and not self._belongs(piece):
-            raise self._refuse(
+            raise self.refuse(
                 Refusal.RELOCATION_UNKNOWN,
                 holder.name,
                 f"It refers to the inside of {piece.name}.",
                 "Report this diff.",
             )
-        return self._place(piece)[0], raw - piece.start
+        return self.place(piece)[0], raw - piece.start
 
     def _belongs(self, piece: Piece) -> bool:
         """Whether a piece that is jumped into goes along: the cold part or parent of an included function, or
@@ -315,7 +262,7 @@ class _Extractor:
         """Copy a read-only section without symbols (constant pools)."""
         section = self.unit.file.sections[index]
         if section.writable or section.executable or not _READ_ONLY.match(section.name):
-            raise self._refuse(
+            raise self.refuse(
                 Refusal.RELOCATION_UNKNOWN,
                 holder.name,
                 f"It refers to unnamed contents of {section.name}.",
@@ -328,7 +275,7 @@ class _Extractor:
                 self._emit(number, 0, reference, False, holder)
         return self.copied_sections[index]
 
-    def _chunk(
+    def chunk(
         self, reference: Reference, holder: Piece, raw: int, length: Optional[int] = None
     ) -> tuple[int, int]:
         """Copy code that lies beside a function; (section symbol, addend)."""
@@ -352,16 +299,16 @@ class _Extractor:
         """The output symbol for a named target."""
         piece = self.unit.pieces.get(reference.target)
         if piece is None:
-            return self._outside(reference.target, reference.target, holder)
+            return self.outside(reference.target, reference.target, holder)
         partner = self.change.partner.get(piece.name)
         new_copy = piece.name in self.change.renewed or partner is None
         if piece.name in self.included or cold_parent(piece.name) in self.included:
             new_copy = new_copy or reference.branch
         if new_copy:
-            return self._place(piece)[0]
-        return self._outside(str(partner), reference.target, holder)
+            return self.place(piece)[0]
+        return self.outside(str(partner), reference.target, holder)
 
-    def _outside(self, name: str, written: str, holder: Piece) -> int:
+    def outside(self, name: str, written: str, holder: Piece) -> int:
         """A symbol that exists already, or that another patched unit defines."""
         if name in self.provided and name not in self.change.original.pieces:
             self.wanted.add(name)
@@ -374,115 +321,6 @@ class _Extractor:
         external = self.resolver.resolve(written if piece is None else name, evidence, holder.name)
         self.result.externals[written] = external
         return self.out.undefined(external.symbol)
-
-    # records
-
-    def _copy_entry(self, entry: Entry, holder: Piece) -> None:
-        table = TABLES[entry.table]
-        if not table.keep or self._drop(entry, holder):
-            return
-        section = self.unit.file.sections[entry.section]
-        flags = section.flags & (SHF_ALLOC | SHF_WRITE)
-        number = self.out.section(entry.table, SHT_PROGBITS, flags, section.align)
-        start = self.out.append(number, section.data[entry.start : entry.start + entry.size])
-        if entry.table == ".orc_unwind_ip":
-            self._copy_orc(entry)
-        for reference in entry.references:
-            self._emit_record(number, start, entry, reference, holder)
-
-    def _emit_record(
-        self, number: int, start: int, entry: Entry, reference: Reference, holder: Piece
-    ) -> None:
-        relocation = reference._replace(offset=reference.offset)
-        if not reference.target and self.unit.file.sections[reference.section].name == REPLACEMENT:
-            self._check_replacement(entry, reference, holder)
-            symbol, addend = self._chunk(
-                reference, holder, reference.position, replacement_length(self.unit, entry)
-            )
-        elif not reference.target or self.unit.pieces.get(reference.target) is not holder:
-            symbol, addend = self._target(reference, False, holder)
-        else:  # a record is about the new copy, never about the original
-            symbol, addend = self._place(holder)[0], reference.addend
-        self.out.relocate(number, Relocation(start + relocation.offset, relocation.type, symbol, addend))
-
-    def _check_replacement(self, entry: Entry, reference: Reference, holder: Piece) -> None:
-        """Alternatives are applied before a module's own livepatch relocations: such a call would be patched
-        wrongly.
-        """
-        length = replacement_length(self.unit, entry)
-        for inner in self.unit.references_in(reference.section, reference.position, length):
-            if inner.target and self._key_owner(inner, holder) not in ("vmlinux", ""):
-                raise self._refuse(
-                    Refusal.MODULE_ALTERNATIVE,
-                    holder.name,
-                    f"An alternative instruction of it refers to {inner.target} in a module.",
-                    "Avoid it.",
-                )
-
-    def _copy_orc(self, entry: Entry) -> None:
-        records = self.unit.file.section(ORC_RECORDS)
-        if records is None:
-            raise self._refuse(
-                Refusal.SECTION_UNKNOWN,
-                entry.table,
-                "Unwind addresses without unwind records.",
-                "Report this diff.",
-            )
-        number = self.out.section(ORC_RECORDS, SHT_PROGBITS, SHF_ALLOC, records.align)
-        at = entry.start // entry.size * ORC_RECORD_SIZE
-        self.out.append(number, records.data[at : at + ORC_RECORD_SIZE])
-
-    def _key_owner(self, reference: Reference, holder: Piece) -> str:
-        """The object that holds what a record's key refers to; "" for something in the new module itself."""
-        piece = self.unit.pieces.get(reference.target)
-        if piece is not None and piece.name not in self.change.partner:
-            return ""
-        if piece is None and reference.target in self.provided:
-            return ""
-        if piece is not None and (piece.name in self.included or piece.name in self.change.renewed):
-            return ""
-        name = self.change.partner[piece.name] if piece is not None else reference.target
-        self._outside(name, reference.target, holder)
-        return self.result.externals[reference.target].owner
-
-    def _drop(self, entry: Entry, holder: Piece) -> bool:
-        """Whether a record must be left out: its key lies in a module, and modules' livepatch relocations
-        come too late for it.
-        """
-        if entry.table not in ("__jump_table", ".static_call_sites"):
-            return False
-        key = entry.references[-1]
-        if not key.target or self._key_owner(key, holder) in ("vmlinux", ""):
-            return False
-        if entry.table == ".static_call_sites":
-            self.change.warn(
-                Notice.STATIC_CALL_INDIRECT,
-                holder.name,
-                f"{holder.name} calls {key.target} through its trampoline, not directly.",
-            )
-            return True
-        if key.target.startswith("__tracepoint_"):
-            self.change.warn(
-                Notice.TRACEPOINT_DROPPED,
-                holder.name,
-                f"The trace event {key.target[13:]} stays silent in the new {holder.name}.",
-            )
-            return True
-        piece = self.unit.pieces.get(key.target)
-        if piece is not None and self.unit.section_of(piece).name == "__dyndbg":
-            self.change.warn(
-                Notice.DEBUG_SITE_DROPPED,
-                holder.name,
-                f"A debug message of {holder.name} can no longer be switched on.",
-            )
-            return True
-        raise self._refuse(
-            Refusal.MODULE_STATIC_KEY,
-            holder.name,
-            f"It tests the static key {key.target} of the module "
-            f"{self.result.externals[key.target].owner}, which cannot be followed in a live patch.",
-            "Use static_key_enabled() in the patched function.",
-        )
 
     def _name_replacements(self) -> None:
         for index, name in enumerate(self.change.replaced):
@@ -511,7 +349,7 @@ class _Extractor:
         chosen = next((n for n in names if n == original or n in piece.aliases), None) or names[0]
         place = image.position(chosen, address)
         if place is None or chosen in image.late:
-            raise self._refuse(
+            raise self.refuse(
                 Refusal.SYMBOL_AMBIGUOUS,
                 original,
                 "Its position among equal names is not certain.",
@@ -532,4 +370,4 @@ def extract(
     """The unit's new code. ``requested``: new globals that other units use; ``provided``: new globals of
     other units.
     """
-    return _Extractor(change, proof, resolver, number, requested, provided).run()
+    return Extractor(change, proof, resolver, number, requested, provided).run()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -38,7 +38,7 @@ class _Compiler:
         self.after = compiling.make_bench(target, scratch / "source", scratch, "patched")
 
     def run(self) -> Pairs:
-        self._view(deep=False)
+        self._view()
         with ThreadPoolExecutor(2) as pool:
             first = pool.submit(compiling.compile_units, self.before, self.units.paths, jobs=self.jobs)
             second = pool.submit(compiling.compile_units, self.after, self.units.paths, jobs=self.jobs)
@@ -47,7 +47,7 @@ class _Compiler:
             one for one in originals if isinstance(one, Compiled) or one.path not in self.units.reached
         ]
         absent = [one.path for one in originals if one not in present]
-        patched = self._again_deep([other for other in patched if other.path not in absent])
+        patched = self._again([other for other in patched if other.path not in absent], originals)
         both = []
         for one, other in zip(present, patched):
             if isinstance(one, Complaint):
@@ -57,9 +57,10 @@ class _Compiler:
             both.append((one, other))
         return Pairs(both, absent, self.before)
 
-    def _view(self, *, deep: bool) -> None:
+    def _view(self, directories: Iterable[str] = ()) -> None:
+        own = {os.path.dirname(path) for path in self.units.paths}
         texts = {path: patchset.render(lines, directives=True) for path, lines in self.sources.files.items()}
-        tree.source_view(self.target.source, self.after.source, texts, deep=deep)
+        tree.source_view(self.target.source, self.after.source, texts, sorted(own.union(directories)))
 
     def _stale(self, unit: Compiled | Complaint) -> bool:
         """Whether a patched unit read (or may have failed because it read) the unpatched version of a
@@ -70,13 +71,17 @@ class _Compiler:
         own = {os.path.realpath(self.target.source / path) for path in self.sources.files}
         return bool(own & unit.dependencies)
 
-    def _again_deep(self, patched: Sequence[Compiled | Complaint]) -> list[Compiled | Complaint]:
-        """Compile stale units again in a tree where all directories are real (tree.source_view says why)."""
+    def _again(
+        self, patched: Sequence[Compiled | Complaint], originals: Sequence[Compiled | Complaint]
+    ) -> list[Compiled | Complaint]:
+        """Compile stale units again, with every directory real that the originals read from."""
         stale = [unit.path for unit in patched if self._stale(unit)]
         if not stale:
             return list(patched)
+        top = os.path.realpath(self.target.source) + "/"
+        read = {path for one in originals if isinstance(one, Compiled) for path in one.dependencies}
         shutil.rmtree(self.after.source)
-        self._view(deep=True)
+        self._view(os.path.dirname(path)[len(top) :] for path in read if path.startswith(top))
         again = {unit.path: unit for unit in compiling.compile_units(self.after, stale, jobs=self.jobs)}
         for unit in again.values():
             if isinstance(unit, Compiled) and self._stale(unit):

@@ -113,7 +113,6 @@ class Notice(Word):
     CONSTANT_PROMOTED = "constant-promoted"
     FUNCTION_GONE = "function-gone"
     STATIC_LOST = "static-lost"
-    ONCE_RESET = "once-reset"
     LAYOUT_ACCEPTED = "layout-accepted"
     INIT_ACCEPTED = "init-accepted"
     UNIT_UNCHANGED = "unit-unchanged"

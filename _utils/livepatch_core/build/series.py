@@ -88,7 +88,15 @@ def find_units(target: Target, sources: Sources, fan_out: int, cache: Path | Non
         if graph is None:
             kept = cache / f"includes/{target.version}.json" if cache is not None and target.version else None
             graph = headers.read_graph(target.source, kept)
-        users = [user for user in graph.reached(path) if _built(makefiles, user)]
+        reached = graph.reached(path)
+        users = [user for user in reached if _built(makefiles, user)]
+        if path.endswith(".c") and reached and not users:
+            raise Refused(
+                Refusal.INCLUDED_SOURCE,
+                f"It is compiled as a part of {', '.join(reached[:3])}, which this kernel was built without.",
+                file=path,
+                remedy="Leave the file out of the diff.",
+            )
         headers.check_fan_out(path, users, fan_out)
         units += users or ([path] if path.endswith(".c") else [])
     return Units(tuple(dict.fromkeys(units)), frozenset(units) - frozenset(sources.files))

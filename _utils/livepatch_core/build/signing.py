@@ -75,7 +75,7 @@ def sign(module: bytes, target: Target, key: Path, certificate: Path) -> bytes:
     with tempfile.TemporaryDirectory() as name:
         scratch = Path(name)
         (scratch / "module").write_bytes(module)
-        tool = target.kbuild / "scripts/sign-file"
+        tool = target.absolute().kbuild / "scripts/sign-file"
         done = run([str(tool), digest, str(key.resolve()), str(certificate.resolve()), "module"], cwd=scratch)
         if done.status:
             raise _refused(done.err.strip().splitlines()[-1] if done.err.strip() else "sign-file failed")

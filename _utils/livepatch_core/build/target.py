@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import lzma
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from livepatch_core.build.commands import run
@@ -33,6 +33,11 @@ class Target:
     image: Path
     modules: Path
     version: str = ""
+
+    def absolute(self) -> Target:
+        """The same with absolute paths: the tools run in other directories, and links are made to these."""
+        parts = ("source", "headers", "kbuild", "image", "modules")
+        return replace(self, **{part: getattr(self, part).absolute() for part in parts})
 
 
 def config_value(config: str, name: str) -> str:

@@ -13,26 +13,6 @@ from pathlib import Path
 
 from livepatch_core.build.target import Target
 
-_CODE = (
-    "arch",
-    "block",
-    "certs",
-    "crypto",
-    "drivers",
-    "fs",
-    "include",
-    "init",
-    "io_uring",
-    "ipc",
-    "kernel",
-    "lib",
-    "mm",
-    "net",
-    "security",
-    "sound",
-    "virt",
-)
-
 
 def _link_children(source: Path, view: Path, real: frozenset[str]) -> None:
     view.mkdir(parents=True, exist_ok=True)
@@ -50,36 +30,22 @@ def _parents(paths: Iterable[str]) -> list[str]:
     return sorted(found, key=lambda directory: directory.count("/") + bool(directory))
 
 
-def source_view(source: Path, view: Path, files: Mapping[str, str], *, deep: bool = False) -> None:
+def source_view(source: Path, view: Path, files: Mapping[str, str], directories: Iterable[str] = ()) -> None:
     """``view`` becomes ``source`` with the given texts in place of its files.
 
-    ``deep``: all directories real. A header that is reached through a linked directory and says ``#include
-    "../x.h"`` would otherwise get x.h of the unpatched tree.
+    ``directories``: further ones that must be real. A file that is reached through a linked directory and
+    says ``#include "../x.h"`` would otherwise get x.h of the unpatched tree.
     """
-    parents = _parents(files)
-    if deep:
-        _link_tree(source, view)
+    parents = _parents([*files, *(f"{directory}/." for directory in directories)])
     for directory in parents:
         real = {p.rpartition("/")[2] for p in (*parents, *files) if p.rpartition("/")[0] == directory and p}
         origin = source / directory
-        if deep or not origin.is_dir():
-            (view / directory).mkdir(parents=True, exist_ok=True)
-        else:
+        if origin.is_dir():
             _link_children(origin, view / directory, frozenset(real))
+        else:
+            (view / directory).mkdir(parents=True, exist_ok=True)
     for path, text in files.items():
-        (view / path).unlink(missing_ok=True)  # never write through a link into the cache
         (view / path).write_text(text, encoding="utf-8", errors="surrogateescape")
-
-
-def _link_tree(source: Path, view: Path) -> None:
-    """Every directory that can hold or include a header as a real one, with links to the files."""
-    _link_children(source, view, frozenset(_CODE))
-    for top in _CODE:
-        for directory, _, names in os.walk(source / top):
-            place = view / os.path.relpath(directory, source)
-            place.mkdir(parents=True, exist_ok=True)
-            for name in names:
-                (place / name).symlink_to(os.path.join(directory, name))
 
 
 def object_tree(target: Target, view: Path) -> None:

@@ -13,7 +13,8 @@ from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from typing import NoReturn, Protocol
 
-from livepatch_core.build.differ import Difference, replacement_length
+from livepatch_core.build.differ import Difference
+from livepatch_core.build.equality import replacement_length
 from livepatch_core.build.exports import Export
 from livepatch_core.build.extract import Extracted
 from livepatch_core.build.image import MASK, Image, livepatch_image, section_addresses

@@ -8,7 +8,7 @@ from __future__ import annotations
 import dataclasses
 
 from livepatch_core.errors import LivepatchError
-from livepatch_core.host import change, move, preflight, recovery
+from livepatch_core.host import change, move, preflight, quarantine, recovery
 from livepatch_core.host.account import account, failure
 from livepatch_core.host.context import Host
 from livepatch_core.host.facts import gather
@@ -39,12 +39,13 @@ class Order:
 def load(host: Host, data: bytes, order: Order) -> Outcome:
     """Load one livepatch module whatever the catalog says; preflight and journal are those of apply."""
     _need_opt_in(host.settings.allow_load, "allow_load", "load")
-    reason = _need_reason(order, "load")
+    reason = need_reason(order, "load")
     with exclusive(host.settings.lock_file, "load", test=order.test):
         record = read_record(host.settings.record_file)
         record = record if order.test else move.recover(host, record)
         kernel = read_kernel(host.roots)
         module, image = read_with_payload(data)
+        quarantine.refuse(host, module.sha256)
         facts = gather(host.roots, kernel, module, record)
         checks = preflight.examine(
             preflight.Subject(module, host.settings.require_signature), facts, order.override
@@ -67,7 +68,7 @@ def load(host: Host, data: bytes, order: Order) -> Outcome:
 def unload(host: Host, name: str, order: Order) -> Outcome:
     """Disable the patch ``name``, whoever loaded it, and take its module out of the kernel."""
     _need_opt_in(host.settings.allow_load, "allow_load", "unload")
-    reason = _need_reason(order, "unload")
+    reason = need_reason(order, "unload")
     with exclusive(host.settings.lock_file, "unload", test=order.test):
         record = read_record(host.settings.record_file)
         record = record if order.test else move.recover(host, record)
@@ -99,7 +100,7 @@ def force(host: Host, patch: str, order: Order) -> Outcome:
     goes into the journal with it.
     """
     _need_opt_in(host.settings.allow_force, "allow_force", "force")
-    reason = _need_reason(order, "force")
+    reason = need_reason(order, "force")
     with exclusive(host.settings.lock_file, "force", test=order.test):
         record = read_record(host.settings.record_file)
         kernel = read_kernel(host.roots)
@@ -142,7 +143,7 @@ def force(host: Host, patch: str, order: Order) -> Outcome:
 
 def adopt_ledger(host: Host, ledger_id: object, rev: object, order: Order) -> Outcome:
     """Obey another ledger from now on; the level in force stays what it is until that ledger's approval."""
-    _need_reason(order, "adopt_ledger")
+    need_reason(order, "adopt_ledger")
     if not isinstance(ledger_id, str) or not ledger_id or type(rev) is not int or rev < 0:
         raise LivepatchError(
             Kind.ARGUMENT,
@@ -168,7 +169,7 @@ def adopt_ledger(host: Host, ledger_id: object, rev: object, order: Order) -> Ou
 
 def unhold(host: Host, order: Order) -> Outcome:
     """Let approvals (or the newest level) rule again over a level set by hand; the level itself stays."""
-    _need_reason(order, "unhold")
+    need_reason(order, "unhold")
     with exclusive(host.settings.lock_file, "unhold", test=order.test):
         record = read_record(host.settings.record_file)
         held = record.by_hand
@@ -259,7 +260,7 @@ def _need_opt_in(allowed: bool, key: str, verb: str) -> None:
         )
 
 
-def _need_reason(order: Order, verb: str) -> str:
+def need_reason(order: Order, verb: str) -> str:
     if not isinstance(order.reason, str) or not order.reason.strip():
         raise LivepatchError(
             Kind.ARGUMENT,

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from livepatch_core.errors import LivepatchError
-from livepatch_core.host import journal
+from livepatch_core.host import armed, journal
 from livepatch_core.host.context import Host
 from livepatch_core.host.intent import Act, Intent
 from livepatch_core.host.outcome import changes
@@ -134,7 +134,12 @@ def load(host: Host, record: Record, loaded: Loaded, intent: Intent, image: byte
     Raises LivepatchError when the kernel refused it.
     """
     after = record.with_loaded(loaded)
-    return _act(host, record, after, intent, lambda: loading.init_module(image), limits)
+    armed.arm(host, loaded)
+    try:
+        return _act(host, record, after, intent, lambda: loading.init_module(image), limits)
+    except LivepatchError:
+        armed.disarm_gone(host, _present(host))
+        raise
 
 
 def switch(host: Host, record: Record, intent: Intent, limits: Limits, held: Record | None = None) -> Change:
@@ -276,6 +281,7 @@ def conclude(
         write_record(host.settings.record_file, record)
     except (OSError, LivepatchError) as problem:
         raise _unwritten(host, change, problem) from problem
+    armed.disarm_gone(host, present)
     return dataclasses.replace(change, record=record)
 
 

@@ -6,11 +6,13 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
+from typing import Any
 
 from livepatch_core.host.settings import Settings
 from livepatch_core.kernel.roots import RUNNING, Roots
 
 Fetch = Callable[[str], "bytes | None"]
+Ask = Callable[[str, "list[Any]"], object]
 
 
 @dataclass(frozen=True)
@@ -18,7 +20,8 @@ class Host:
     """fetch: gives the bytes of a path below the catalog's place, or None where there is no such file.
 
     who: user, job id and way (minion, salt-call, boot) of whoever asked; goes into the journal.
-    now: seconds since the epoch. clock: seconds that never go back.
+    ask: calls an execution function, None where there is no minion (at boot, in the soak timer); raises
+    LivepatchError when that fails. now: seconds since the epoch. clock: seconds that never go back.
     """
 
     settings: Settings
@@ -28,6 +31,7 @@ class Host:
     now: Callable[[], float] = time.time
     clock: Callable[[], float] = time.monotonic
     pause: Callable[[float], None] = time.sleep
+    ask: Ask | None = None
 
     def timestamp(self) -> str:
         """UTC, ISO 8601, to the millisecond: journals of different hosts must sort together."""

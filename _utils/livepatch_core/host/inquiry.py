@@ -9,7 +9,7 @@ from typing import Any
 from livepatch_core.catalog.model import Level
 from livepatch_core.catalog.resolve import newest
 from livepatch_core.errors import LivepatchError
-from livepatch_core.host import journal, move, preflight
+from livepatch_core.host import journal, move, preflight, quarantine
 from livepatch_core.host.approval import Source
 from livepatch_core.host.context import Host
 from livepatch_core.host.facts import gather
@@ -74,6 +74,7 @@ def preflight_level(host: Host, wish: Wish) -> dict[str, Any]:
         return {"result": True, "comment": "Level 0 loads nothing: there is nothing to check.", "checks": []}
     release = kernel.identity.release
     level = choose_level(read_catalog(host, release), kernel.identity, target)
+    quarantine.refuse(host, level.sha256)
     return preflight_module(host, fetch_offer(host, release, level, target.sha256).module, wish.override)
 
 

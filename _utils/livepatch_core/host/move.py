@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from livepatch_core.errors import LivepatchError
-from livepatch_core.host import change, preflight, recovery
+from livepatch_core.host import blocks, change, crash, preflight, quarantine, recovery
 from livepatch_core.host.account import account, failure, shown
 from livepatch_core.host.approval import Source, Target, accept, by_hand, held_by_hand, judge, parse_approval
 from livepatch_core.host.change import Change, Ending, Limits
@@ -69,6 +69,8 @@ def move(host: Host, wish: Wish) -> Outcome:
         if not wish.test:
             record = recover(host, record)
         kernel = read_kernel(host.roots)
+        if not wish.test:
+            crash.breaker(host, change.boot_of(kernel))
         record = recognise(host, kernel, record)
         record = note_approval(host, wish, record, kernel)
         target, accepted = aim(host, wish, record, kernel)
@@ -113,7 +115,10 @@ def make_plan(host: Host, wish: Wish, kernel: Kernel, target: Target, record: Re
         route = choose(situation.ours, 0, None)
         return Plan(kernel, record, situation, target, None, route, ())
     catalog = read_catalog(host, kernel.identity.release)
+    if not wish.test:
+        blocks.note(host, catalog, kernel.identity.build_id)
     level = choose_level(catalog, kernel.identity, target)
+    quarantine.refuse(host, level.sha256)
     offer = fetch_offer(host, kernel.identity.release, level, target.sha256)
     if _already_there(situation, level.number, level.sha256):
         return Plan(kernel, record, situation, target, offer, Route((), "Nothing to do."), ())

@@ -19,11 +19,18 @@ class Policy(Word):
     NEWEST = "newest"  # from the catalog: the site wants no approvals
 
 
+class OnUnhealthy(Word):
+    """What follows when a probe fails after a move."""
+
+    REVERT = "revert"
+    KEEP = "keep"  # said, no more
+
+
 @dataclass(frozen=True)
 class Settings:
     """One field per configuration key; the defaults are the safe choice.
 
-    deadline, reversal_deadline, patience: seconds. The deadline is scaled up with CPUs and threads
+    deadline, reversal_deadline, patience, soak: seconds. The deadline is scaled up with CPUs and threads
     (kernel/transition.py); ``patience`` bounds ``on_stall: wait``.
     """
 
@@ -38,10 +45,40 @@ class Settings:
     require_signature: bool = False
     allow_load: bool = False
     allow_force: bool = False
+    soak: float = 900.0  # seconds a level has to be healthy before it counts as proven
+    on_unhealthy: OnUnhealthy = OnUnhealthy.REVERT
+    services: tuple[str, ...] = ()  # systemd units that must stay active
+    probes: tuple[Mapping[str, Any], ...] = ()  # execution functions and what they have to answer
+    off_file: Path = Path("/etc/livepatch/off")  # while it exists nothing is loaded at boot
+    boot_unit: Path = Path("/etc/systemd/system/sysinit.target.wants/livepatch-boot.service")
 
     @property
     def record_file(self) -> Path:
         return self.state_dir / "record.json"
+
+    @property
+    def armed_file(self) -> Path:
+        return self.state_dir / "armed.json"
+
+    @property
+    def quarantine_file(self) -> Path:
+        return self.state_dir / "quarantine.json"
+
+    @property
+    def blocks_file(self) -> Path:
+        return self.state_dir / "blocks.json"
+
+    @property
+    def proven_file(self) -> Path:
+        return self.state_dir / "proven.json"
+
+    @property
+    def health_file(self) -> Path:
+        return self.state_dir / "health.json"
+
+    @property
+    def boot_file(self) -> Path:
+        return self.state_dir / "boot.json"
 
     @property
     def journal_file(self) -> Path:
@@ -77,12 +114,11 @@ def _convert(key: str, given: object, default: object) -> object:
                 raise ValueError("must be true or false")
             return given
         if isinstance(default, float):
-            seconds = float(str(given))
-            if isinstance(given, bool) or not 0 < seconds < 86_400:
-                raise ValueError("must be seconds, more than 0 and less than a day")
-            return seconds
-        if isinstance(default, (Policy, OnStall)):
+            return _positive_seconds(given)
+        if isinstance(default, (Policy, OnStall, OnUnhealthy)):
             return type(default)(given)
+        if isinstance(default, tuple):
+            return _names(given) if key == "services" else _probes(given)
         if not isinstance(given, str) or not given:
             raise ValueError("must be a text")
         if not isinstance(default, Path):
@@ -93,6 +129,31 @@ def _convert(key: str, given: object, default: object) -> object:
     except ValueError as problem:
         text = f"the value of livepatch:{key} in the minion configuration is {given!r}: {problem}"
         raise _bad(text) from problem
+
+
+def _positive_seconds(given: object) -> float:
+    seconds = float(str(given))
+    if isinstance(given, bool) or not 0 < seconds < 86_400:
+        raise ValueError("must be seconds, more than 0 and less than a day")
+    return seconds
+
+
+def _names(given: object) -> tuple[str, ...]:
+    if not isinstance(given, list) or not all(isinstance(one, str) and one for one in given):
+        raise ValueError("must be a list of names")
+    return tuple(given)
+
+
+def _probes(given: object) -> tuple[Mapping[str, Any], ...]:
+    known = {"fun", "args", "equals", "contains", "below", "above"}
+    if not isinstance(given, list) or not all(isinstance(one, Mapping) for one in given):
+        raise ValueError("must be a list of mappings")
+    for one in given:
+        if not isinstance(one.get("fun"), str) or not isinstance(one.get("args", []), list):
+            raise ValueError("each needs fun (module.function), and args is a list")
+        if set(one) - known:
+            raise ValueError(f"unknown key {', '.join(sorted(map(str, set(one) - known)))}")
+    return tuple(given)
 
 
 def _bad(text: str) -> LivepatchError:

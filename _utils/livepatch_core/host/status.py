@@ -13,12 +13,16 @@ from typing import Any
 
 from livepatch_core.errors import LivepatchError
 from livepatch_core.host import journal
+from livepatch_core.host.armed import read_armed
 from livepatch_core.host.change import Ending
 from livepatch_core.host.context import Host
 from livepatch_core.host.intent import Intent
+from livepatch_core.host.nextboot import next_boot
+from livepatch_core.host.quarantine import Ward, Warded, read_warded
 from livepatch_core.host.record import Record, read_record
 from livepatch_core.host.situation import Situation, observe
 from livepatch_core.host.stall import straggler_documents
+from livepatch_core.host.statefile import read_document
 from livepatch_core.kernel.environment import taint_flags
 from livepatch_core.kernel.patches import Patch, PatchState, functions_in_force
 from livepatch_core.kernel.running import Kernel, read_kernel
@@ -42,6 +46,8 @@ class Seen:
     deadline: float
     covered: bool | None
     record_error: str = ""
+    warded: tuple[Warded, ...] = ()
+    armed: dict[str, Any] | None = None
 
 
 Recognise = Callable[[Host, Kernel, Record], Record]
@@ -74,11 +80,51 @@ def status(host: Host, covered: bool | None = None, recognise: Recognise | None 
         "waiting": list(situation.waiting),
         "stragglers": _stragglers(host, seen),
         "fixes": fixes(seen, verdict),
-        "next_boot": {"level": 0, "why": "nothing loads a level at boot on this host"},
+        "next_boot": next_boot(host, identity.build_id, seen.record, situation.level),
+        "armed": seen.armed,
+        "quarantine": [one.document() for one in seen.warded],
+        "last_boot": _last_boot(host),
         "reboot": _reboot(seen),
         "safeguards": _safeguards(seen.kernel),
         "journal": {"seq": seen.record.journal.seq, "hash": seen.record.journal.hash},
         "record_error": seen.record_error or None,
+    }
+
+
+def grain(host: Host) -> dict[str, Any]:
+    """The few words that hosts are targeted by. Levels loaded before the record was lost are not found."""
+    seen = look(host)
+    identity = seen.kernel.identity
+    return {
+        "verdict": str(judge(seen)[0]),
+        "flags": [str(flag) for flag in flags(seen)],
+        "level": seen.situation.level,
+        "provider": "klp" if seen.kernel.environment.livepatch else None,
+        "release": identity.release,
+        "build_id": identity.build_id,
+    }
+
+
+def brief(host: Host) -> dict[str, Any]:
+    """What the beacon compares: reads the kernel and this host's own files, no catalog.
+
+    drift: patches that are not ours, and promised functions that are not in force. boot_is_news: whether the
+    boot unit warded a level off in this very boot.
+    """
+    seen = look(host)
+    verdict, reason = judge(seen)
+    boot_id = seen.kernel.identity.boot_id
+    last = _last_boot(host) or {}
+    missing = [f"{obj}:{function},{position}" for obj, function, position in seen.situation.missing]
+    return {
+        "verdict": str(verdict),
+        "comment": reason,
+        "flags": [str(flag) for flag in flags(seen)],
+        "level": seen.situation.level,
+        "boot_id": boot_id,
+        "drift": sorted([*seen.situation.foreign, *missing]),
+        "warded": sorted(f"{one.level} {one.ward}" for one in seen.warded),
+        "boot_is_news": last.get("boot_id") == boot_id and "warded" in last,
     }
 
 
@@ -94,7 +140,11 @@ def look(host: Host, covered: bool | None = None, recognise: Recognise | None = 
     environment = kernel.environment
     deadline = deadline_for(environment.cpus, environment.threads or 0, host.settings.deadline)
     age = _age(host, record, situation, kernel.identity.boot_id)
-    return Seen(kernel, record, situation, age, deadline, covered, error)
+    try:
+        warded, armed = read_warded(host), _armed(host)
+    except LivepatchError as problem:
+        warded, armed, error = (), None, error or str(problem)
+    return Seen(kernel, record, situation, age, deadline, covered, error, warded, armed)
 
 
 def judge(seen: Seen) -> tuple[Verdict, str]:
@@ -133,6 +183,11 @@ def flags(seen: Seen) -> tuple[Flag, ...]:
     raised = []
     record, situation = seen.record, seen.situation
     if record.by_hand is not None or seen.record_error:
+        raised.append(Flag.HELD)
+    wards = {one.ward for one in seen.warded if one.kernel == seen.kernel.identity.build_id}
+    if Ward.QUARANTINED in wards:
+        raised.append(Flag.QUARANTINED)
+    if Ward.INCONCLUSIVE in wards and Flag.HELD not in raised:
         raised.append(Flag.HELD)
     # During a transition nothing of it counts as in force yet: that is no drift.
     if situation.foreign or (situation.missing and situation.transition is None):
@@ -200,6 +255,21 @@ def _began(host: Host, intent: Intent | None, patch: str, boot_id: str | None) -
     # One that had ended says nothing of this transition: somebody else began it.
     left_open = last.body.get("ending") in (Ending.IN_TRANSITION, Ending.REVERSE_STALLED)
     return str(last.body.get("began")) if left_open else None
+
+
+def _armed(host: Host) -> dict[str, Any] | None:
+    found = read_armed(host)
+    if found is None:
+        return None
+    return {"level": found.level, "sha256": found.sha256, "since": found.since, "marks": list(found.marks)}
+
+
+def _last_boot(host: Host) -> dict[str, Any] | None:
+    """What the boot unit reported; None where it never ran."""
+    try:
+        return read_document(host.settings.boot_file) or None
+    except LivepatchError as problem:
+        return {"result": None, "comment": problem.message}
 
 
 def _approved(record: Record) -> dict[str, Any]:

@@ -20,6 +20,7 @@ ALLOWED = {
     "modulefile": FOUNDATION,
     "catalog": READING,
     "host": READING,
+    "ledger": FOUNDATION | {"catalog"},
     "providers": READING | {"host"},
     "build": READING,
     "rollout": READING,

@@ -1,0 +1,188 @@
+"""
+The level a host shall be at, and whether it shall be there after a boot
+========================================================================
+
+.. code-block:: yaml
+
+    kernel-fixes:
+      livepatch.applied:
+        - uncovered: warn
+
+    kernel-fixes-at-boot:
+      livepatch.persisted:
+        - require:
+          - livepatch: kernel-fixes
+
+``applied`` and ``absent`` go by the same rule as ``livepatch.apply``: without an approval the host holds what
+it has, and the state fails. With ``test=True`` the changes are what a real preflight predicts.
+"""
+
+from __future__ import annotations
+
+from salt.exceptions import CommandExecutionError, SaltInvocationError
+
+__virtualname__ = "livepatch"
+
+CHOICES = ("fail", "warn", "ok")
+
+
+def __virtual__():
+    if "livepatch.apply" not in __salt__:
+        return False, "the execution module livepatch is not available"
+    return __virtualname__
+
+
+def applied(
+    name,
+    level="approved",
+    reason=None,
+    uncovered="fail",
+    unsupported="fail",
+    on_stall=None,
+    deadline=None,
+    override=None,
+):
+    """
+    The host is at its level, and every function that the level promised is in force.
+
+    name
+        Any name; nothing is read from it.
+    level
+        ``approved`` (default): where the host's approval in pillar says. An integer: that level, by hand;
+        needs ``reason``, and holds until an approval of a higher rev arrives. ``newest``: the newest
+        released level, on minions whose own configuration has ``policy: newest``.
+    reason
+        Why, for a level given as an integer; goes into the host's journal.
+    uncovered
+        What it means that the catalog has no level for this kernel build: ``fail`` (default), ``warn`` or
+        ``ok``.
+    unsupported
+        The same for a kernel that cannot be live-patched.
+    on_stall, deadline, override
+        As for :py:func:`livepatch.apply`.
+
+    .. code-block:: yaml
+
+        at the approved level:
+          livepatch.applied:
+            - uncovered: warn
+            - unsupported: ok
+    """
+    said = {"uncovered": uncovered, "unsupported": unsupported}
+    wrong = [f"{key} is {value!r}, not one of {', '.join(CHOICES)}" for key, value in said.items()]
+    wrong = [text for text, value in zip(wrong, said.values()) if value not in CHOICES]
+    if level not in ("approved", "newest") and type(level) is not int:
+        wrong.append(f"level is {level!r}, not approved, newest or an integer from 0")
+    if wrong:
+        return _state(name, False, "; ".join(wrong) + "; nothing was changed.")
+    asked = {"on_stall": on_stall, "deadline": deadline, "override": override}
+    if type(level) is int:
+        asked.update(level=level, reason=reason)
+    if level == "newest" and (__opts__.get("livepatch") or {}).get("policy") != "newest":
+        text = "level newest needs livepatch:policy newest in the minion's own configuration"
+        return _state(name, False, f"{text}; nothing was changed.")
+    return _done(name, "apply", said, asked)
+
+
+def absent(name, reason=None, on_stall=None, deadline=None):
+    """
+    The host is at level 0: nothing that this project loaded is in force.
+
+    name
+        Any name.
+    reason
+        Why; needed, as this is a level by hand: it holds until an approval of a higher rev arrives.
+    on_stall, deadline
+        As for :py:func:`livepatch.apply`.
+
+    .. code-block:: yaml
+
+        nothing in force:
+          livepatch.absent:
+            - reason: this host is kept as it booted
+    """
+    asked = {"level": 0, "reason": reason, "on_stall": on_stall, "deadline": deadline}
+    return _done(name, "apply", {}, asked)
+
+
+def persisted(name):
+    """
+    The level in force is loaded again at boot, without a master: at once if it has proved healthy, else as
+    soon as it has.
+
+    name
+        Any name.
+
+    .. code-block:: yaml
+
+        there after a boot:
+          livepatch.persisted: []
+    """
+    return _done(name, "persist", {}, {})
+
+
+def not_persisted(name):
+    """
+    Nothing is loaded at boot; what is in force stays until then.
+
+    name
+        Any name.
+
+    .. code-block:: yaml
+
+        gone after a boot:
+          livepatch.not_persisted: []
+    """
+    return _done(name, "not_persisted", {}, {})
+
+
+def mod_watch(name, sfun="applied", **kwargs):
+    """
+    When something watched has changed, the state is asked again: a move happens only if one is due.
+
+    name
+        As of the state that watches.
+    sfun
+        Which function of this module watches.
+
+    .. code-block:: yaml
+
+        at the approved level:
+          livepatch.applied:
+            - watch:  # a change there calls livepatch.mod_watch
+              - file: /etc/salt/minion.d/livepatch.conf
+    """
+    functions = {
+        "applied": applied,
+        "absent": absent,
+        "persisted": persisted,
+        "not_persisted": not_persisted,
+    }
+    if sfun not in functions:
+        return _state(name, False, f"livepatch.{sfun} cannot watch; nothing was changed.")
+    wanted = {key: value for key, value in kwargs.items() if key in _arguments(functions[sfun])}
+    return functions[sfun](name, **wanted)
+
+
+def _arguments(function):
+    return function.__code__.co_varnames[1 : function.__code__.co_argcount]
+
+
+def _done(name, verb, choices, arguments):
+    """Ask the execution module, and say what it said as a state does."""
+    given = {key: value for key, value in arguments.items() if value is not None}
+    try:
+        answer = __salt__[f"livepatch.{verb}"](test=bool(__opts__.get("test")), **given)
+    except (CommandExecutionError, SaltInvocationError) as problem:
+        return _state(name, False, str(problem))
+    choice = choices.get(answer.get("kind"), "fail")
+    if answer["result"] is False and choice != "fail":
+        __context__.pop("retcode", None)  # the module took it for a failure; here it is none
+        state = _state(name, True, answer["comment"])
+        return {**state, "warnings": [answer["comment"]]} if choice == "warn" else state
+    result = None if answer.get("test") and answer["changes"] else answer["result"]
+    return _state(name, result, answer["comment"], answer["changes"])
+
+
+def _state(name, result, comment, changes=None):
+    return {"name": name, "result": result, "comment": comment, "changes": dict(changes or {})}

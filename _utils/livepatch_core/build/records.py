@@ -1,0 +1,132 @@
+"""Records about copied functions: jump labels, alternatives, unwind data, bug entries and the like."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from livepatch_core.build.equality import replacement_length
+from livepatch_core.build.objectfile import SHF_ALLOC, SHF_WRITE, SHT_PROGBITS, Relocation
+from livepatch_core.build.refusals import Notice, Refusal
+from livepatch_core.build.special import ORC_RECORD_SIZE, ORC_RECORDS, REPLACEMENT, TABLES
+from livepatch_core.build.unit import Entry, Piece, Reference
+
+if TYPE_CHECKING:
+    from livepatch_core.build.extract import Extractor
+
+
+class RecordCopier:
+    """Copies the records of the functions that ``extractor`` copies."""
+
+    def __init__(self, extractor: Extractor) -> None:
+        self.extractor = extractor
+
+    def copy(self, entry: Entry, holder: Piece) -> None:
+        """Copy one record of a copied function, or leave it out with a warning."""
+        table = TABLES[entry.table]
+        if not table.keep or self._drop(entry, holder):
+            return
+        section = self.extractor.unit.file.sections[entry.section]
+        flags = section.flags & (SHF_ALLOC | SHF_WRITE)
+        number = self.extractor.out.section(entry.table, SHT_PROGBITS, flags, section.align)
+        start = self.extractor.out.append(number, section.data[entry.start : entry.start + entry.size])
+        if entry.table == ".orc_unwind_ip":
+            self._copy_orc(entry)
+        for reference in entry.references:
+            self._emit_record(number, start, entry, reference, holder)
+
+    def _emit_record(
+        self, number: int, start: int, entry: Entry, reference: Reference, holder: Piece
+    ) -> None:
+        if not reference.target and self.extractor.unit.file.sections[reference.section].name == REPLACEMENT:
+            self._check_replacement(entry, reference, holder)
+            symbol, addend = self.extractor.chunk(
+                reference, holder, reference.position, replacement_length(self.extractor.unit, entry)
+            )
+        elif not reference.target or self.extractor.unit.pieces.get(reference.target) is not holder:
+            symbol, addend = self.extractor.target(reference, False, holder)
+        else:  # a record is about the new copy, never about the original
+            symbol, addend = self.extractor.place(holder)[0], reference.addend
+        self.extractor.out.relocate(
+            number, Relocation(start + reference.offset, reference.type, symbol, addend)
+        )
+
+    def _check_replacement(self, entry: Entry, reference: Reference, holder: Piece) -> None:
+        """Alternatives are applied before a module's own livepatch relocations: such a call would be patched
+        wrongly.
+        """
+        length = replacement_length(self.extractor.unit, entry)
+        for inner in self.extractor.unit.references_in(reference.section, reference.position, length):
+            if inner.target and self._key_owner(inner, holder) not in ("vmlinux", ""):
+                raise self.extractor.refuse(
+                    Refusal.MODULE_ALTERNATIVE,
+                    holder.name,
+                    f"An alternative instruction of it refers to {inner.target} in a module.",
+                    "Avoid it.",
+                )
+
+    def _copy_orc(self, entry: Entry) -> None:
+        records = self.extractor.unit.file.section(ORC_RECORDS)
+        if records is None:
+            raise self.extractor.refuse(
+                Refusal.SECTION_UNKNOWN,
+                entry.table,
+                "Unwind addresses without unwind records.",
+                "Report this diff.",
+            )
+        number = self.extractor.out.section(ORC_RECORDS, SHT_PROGBITS, SHF_ALLOC, records.align)
+        at = entry.start // entry.size * ORC_RECORD_SIZE
+        self.extractor.out.append(number, records.data[at : at + ORC_RECORD_SIZE])
+
+    def _key_owner(self, reference: Reference, holder: Piece) -> str:
+        """The object that holds what a record's key refers to; "" for something in the new module itself."""
+        piece = self.extractor.unit.pieces.get(reference.target)
+        if piece is not None and piece.name not in self.extractor.change.partner:
+            return ""
+        if piece is None and reference.target in self.extractor.provided:
+            return ""
+        if piece is not None and (
+            piece.name in self.extractor.included or piece.name in self.extractor.change.renewed
+        ):
+            return ""
+        name = self.extractor.change.partner[piece.name] if piece is not None else reference.target
+        self.extractor.outside(name, reference.target, holder)
+        return self.extractor.result.externals[reference.target].owner
+
+    def _drop(self, entry: Entry, holder: Piece) -> bool:
+        """Whether a record must be left out: its key lies in a module, and modules' livepatch relocations
+        come too late for it.
+        """
+        if entry.table not in ("__jump_table", ".static_call_sites"):
+            return False
+        key = entry.references[-1]
+        if not key.target or self._key_owner(key, holder) in ("vmlinux", ""):
+            return False
+        if entry.table == ".static_call_sites":
+            self.extractor.change.warn(
+                Notice.STATIC_CALL_INDIRECT,
+                holder.name,
+                f"{holder.name} calls {key.target} through its trampoline, not directly.",
+            )
+            return True
+        if key.target.startswith("__tracepoint_"):
+            self.extractor.change.warn(
+                Notice.TRACEPOINT_DROPPED,
+                holder.name,
+                f"The trace event {key.target[13:]} stays silent in the new {holder.name}.",
+            )
+            return True
+        piece = self.extractor.unit.pieces.get(key.target)
+        if piece is not None and self.extractor.unit.section_of(piece).name == "__dyndbg":
+            self.extractor.change.warn(
+                Notice.DEBUG_SITE_DROPPED,
+                holder.name,
+                f"A debug message of {holder.name} can no longer be switched on.",
+            )
+            return True
+        raise self.extractor.refuse(
+            Refusal.MODULE_STATIC_KEY,
+            holder.name,
+            f"It tests the static key {key.target} of the module "
+            f"{self.extractor.result.externals[key.target].owner}, which cannot be followed in a live patch.",
+            "Use static_key_enabled() in the patched function.",
+        )

@@ -1,0 +1,93 @@
+"""The armed record: which module this host has just loaded, written before the kernel is told.
+
+A crash writes nothing, so what is found armed under another boot id is what the host went down with. It is
+disarmed once the module has been healthy for the soak time, when its patch is gone, and by an orderly
+shutdown.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+from livepatch_core.errors import LivepatchError
+from livepatch_core.host.context import Host
+from livepatch_core.host.durable import remove_durably
+from livepatch_core.host.record import Loaded
+from livepatch_core.host.statefile import read_document, unreadable, write_document
+from livepatch_core.kernel.identity import read_identity
+from livepatch_core.words import Kind
+
+
+@dataclass(frozen=True)
+class Armed:
+    """kernel: build-id of the running image. since: seconds since the epoch. marks: soak checks passed,
+    seconds after the load. persist: whether the level is to be kept over a boot once it is proven."""
+
+    level: int | None
+    name: str
+    sha256: str
+    kernel: str
+    boot_id: str
+    since: float
+    marks: tuple[float, ...] = ()
+    persist: bool = False
+
+
+def read_armed(host: Host) -> Armed | None:
+    """What is armed. Raises LivepatchError (journal) when that cannot be told."""
+    document: dict[str, Any] = read_document(host.settings.armed_file)
+    document.pop("schema", None)
+    if not document:
+        return None
+    try:
+        return Armed(**{**document, "since": float(document["since"]), "marks": tuple(document["marks"])})
+    except (TypeError, KeyError, ValueError) as problem:
+        raise unreadable(host.settings.armed_file, problem) from problem
+
+
+def arm(host: Host, loaded: Loaded) -> None:
+    """Durable before it returns. Raises LivepatchError: then nothing may be loaded."""
+    kernel = read_identity(host.roots).build_id or ""
+    write_armed(host, Armed(loaded.level, loaded.name, loaded.sha256, kernel, loaded.boot_id, host.now()))
+
+
+def write_armed(host: Host, armed: Armed) -> None:
+    write_document(host.settings.armed_file, asdict(armed))
+
+
+def mark(host: Host, armed: Armed, passed: float) -> Armed:
+    """One more soak check was passed."""
+    marked = replace(armed, marks=(*armed.marks, passed))
+    write_armed(host, marked)
+    return marked
+
+
+def disarm(host: Host) -> None:
+    try:
+        remove_durably(host.settings.armed_file)
+    except FileNotFoundError:
+        return  # no state directory: this host never acted
+    except OSError as problem:
+        raise LivepatchError(
+            Kind.JOURNAL,
+            f"The armed record {host.settings.armed_file} could not be removed ({problem.strerror}); a crash "
+            "from whatever cause would now be blamed on the level it names.",
+            remedy="Make its directory writable.",
+        ) from problem
+
+
+def disarm_gone(host: Host, present: Collection[str]) -> None:
+    """Disarm what is no longer in the kernel: it was refused, reversed or reverted.
+
+    What is of another boot is the crash breaker's. What cannot be done now, the soak timer does later: an
+    act that is done must not fail for it.
+    """
+    try:
+        armed = read_armed(host)
+        here = armed is not None and armed.boot_id == read_identity(host.roots).boot_id
+        if armed is not None and here and armed.name not in present:
+            disarm(host)
+    except LivepatchError:
+        pass

@@ -1,0 +1,105 @@
+"""What the boot unit does: judge the last boot, then load the highest proven level. No master, no network."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from livepatch_core.catalog.model import Fix, Level, LevelStatus
+from livepatch_core.errors import LivepatchError
+from livepatch_core.host import armed, change, crash, health, move, nextboot, preflight, quarantine, store
+from livepatch_core.host.change import Ending
+from livepatch_core.host.context import Host
+from livepatch_core.host.facts import gather
+from livepatch_core.host.intent import Act
+from livepatch_core.host.lock import exclusive
+from livepatch_core.host.outcome import Outcome, changes, refused
+from livepatch_core.host.promise import promise
+from livepatch_core.host.quarantine import Warded
+from livepatch_core.host.record import Record, read_record
+from livepatch_core.host.situation import observe
+from livepatch_core.host.statefile import read_document, write_document
+from livepatch_core.host.store import Kept
+from livepatch_core.kernel.running import Kernel, read_kernel
+from livepatch_core.modulefile.read import read_with_payload
+from livepatch_core.words import Kind
+
+
+def start(host: Host) -> Outcome:
+    """Everything at boot; what came of it is left for the minion in ``boot.json``. Raises nothing that a
+    LivepatchError says: a boot must go on."""
+    kernel = read_kernel(host.roots)
+    warded: Warded | None = None
+    try:
+        with exclusive(host.settings.lock_file, "boot"):
+            boot_id = change.boot_of(kernel)
+            warded = crash.breaker(host, boot_id)
+            outcome = _load_proven(host, kernel)
+    except LivepatchError as error:
+        outcome = refused(error)
+    _report(host, kernel, outcome, warded)
+    return outcome
+
+
+def stop(host: Host) -> Outcome:
+    """An orderly shutdown: whatever happens from here on is not the level's doing."""
+    armed.disarm(host)
+    return Outcome(True, "Disarmed for an orderly shutdown.")
+
+
+def last_report(host: Host) -> dict[str, Any]:
+    """What the boot unit did in this boot or an earlier one; {} where it never ran."""
+    return read_document(host.settings.boot_file)
+
+
+def _load_proven(host: Host, kernel: Kernel) -> Outcome:
+    record = move.recover(host, read_record(host.settings.record_file))
+    choice = nextboot.read_choice(host, kernel.identity.build_id, record)
+    if choice.kept is None:
+        return Outcome(True, f"No level was loaded at boot: {choice.why}.")
+    situation = observe(host, kernel, record)
+    move.refuse_unsettled(situation)
+    if kernel.patches:
+        return Outcome(True, "A patch is in force already; the boot unit changed nothing.")
+    before = health.sample(host)
+    done = _load(host, kernel, record, choice.kept)
+    health.remember(host, choice.kept.sha256, before)
+    changed = changes(0, choice.level if done.ending is Ending.COMPLETE else None, (), done.after)
+    if done.ending is not Ending.COMPLETE:
+        return Outcome(
+            False, f"Loading level {choice.level} at boot ended {done.ending}.", Kind.STALLED, changed
+        )
+    return Outcome(True, f"Level {choice.level} was loaded at boot: {choice.why}.", changes=changed)
+
+
+def _load(host: Host, kernel: Kernel, record: Record, kept: Kept) -> change.Change:
+    data = store.read_module(host, kernel.identity.build_id or "", kept)
+    quarantine.refuse(host, kept.sha256)
+    module, image = read_with_payload(data)
+    subject = preflight.Subject(module, host.settings.require_signature)
+    preflight.refuse(preflight.examine(subject, gather(host.roots, kernel, module, record)), module.name)
+    boot_id = change.boot_of(kernel)
+    loaded = promise(host, module, boot_id, _level(kept))
+    intent = change.new_intent(
+        host, Act.LOAD, True, module.name, boot_id, loaded=loaded, reason="proven level, at boot"
+    )
+    limits = change.limits_for(host, kernel.environment, None, None)
+    return change.load(host, record, loaded, intent, image, limits)
+
+
+def _level(kept: Kept) -> Level:
+    return Level(
+        number=kept.level,
+        status=LevelStatus.RELEASED,
+        module=f"{kept.sha256}.ko",
+        name=kept.name,
+        sha256=kept.sha256,
+        fixes=tuple(Fix(cve) for cve in kept.fixes),
+    )
+
+
+def _report(host: Host, kernel: Kernel, outcome: Outcome, warded: Warded | None) -> None:
+    document = outcome.document()
+    document.update(boot_id=kernel.identity.boot_id, at=host.timestamp())
+    if warded is not None:
+        document["warded"] = {"level": warded.level, "ward": str(warded.ward), "reason": warded.reason}
+    write_document(host.settings.boot_file, document)

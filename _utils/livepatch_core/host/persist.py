@@ -1,0 +1,165 @@
+"""Keep the level in force over a boot, once it is proven; and the verbs of quarantine."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from livepatch_core.errors import LivepatchError
+from livepatch_core.host import armed, quarantine, store
+from livepatch_core.host.approval import Source, Target
+from livepatch_core.host.armed import Armed
+from livepatch_core.host.byhand import Order, need_reason
+from livepatch_core.host.context import Host
+from livepatch_core.host.lock import exclusive
+from livepatch_core.host.offer import choose_level, fetch_offer, read_catalog
+from livepatch_core.host.outcome import Outcome
+from livepatch_core.host.quarantine import Ward, Warded
+from livepatch_core.host.recognise import recognise
+from livepatch_core.host.record import Loaded, read_record
+from livepatch_core.host.situation import observe
+from livepatch_core.host.statefile import read_document
+from livepatch_core.host.store import Kept
+from livepatch_core.kernel.running import Kernel, read_kernel
+from livepatch_core.words import Kind
+
+
+def persist(host: Host, test: bool = False) -> Outcome:
+    """Keep the level in force: now if it is proven, else as soon as its soak has ended well."""
+    with exclusive(host.settings.lock_file, "persist", test=test):
+        kernel = read_kernel(host.roots)
+        top = _in_force(host, kernel)
+        build_id = kernel.identity.build_id or ""
+        kept = store.read_store(host, build_id)
+        old = kept[0].level if kept else 0
+        found = armed.read_armed(host)
+        waiting = found is not None and found.sha256 == top.sha256
+        if kept and kept[0].sha256 == top.sha256:
+            return Outcome(True, f"Level {top.level} is kept over a boot already; nothing was changed.")
+        if waiting and found is not None and found.persist:
+            return Outcome(True, f"Level {top.level} will be kept after its soak; nothing was changed.")
+        if not waiting and top.sha256 not in read_document(host.settings.proven_file):
+            raise _unproven(top)
+        quarantine.refuse(host, top.sha256)
+        changed = {"persisted": {"old": old, "new": top.level}}
+        if test:
+            return Outcome(None, f"Would keep level {top.level} over a boot.", changes=changed)
+        store.keep_module(host, build_id, top.sha256, _fetch(host, kernel, top))
+        if waiting and found is not None:
+            armed.write_armed(host, dataclasses.replace(found, persist=True))
+            return Outcome(
+                True,
+                f"Level {top.level} is kept over a boot as soon as it has been healthy for "
+                f"{host.settings.soak:.0f} s.",
+                changes=changed,
+            )
+        store.keep(host, build_id, _kept(host, top))
+        return Outcome(True, f"Level {top.level} is loaded at boot from now on.", changes=changed)
+
+
+def finish(host: Host, found: Armed) -> None:
+    """The soak ended well, and the level was to be kept: its bytes are in the store already."""
+    record = read_record(host.settings.record_file)
+    top = record.find_loaded(found.name, found.boot_id)
+    if top is not None and found.level is not None:
+        store.keep(host, found.kernel, _kept(host, top))
+
+
+def not_persisted(host: Host, test: bool = False) -> Outcome:
+    """Load nothing at boot any more; what is in force stays until then."""
+    with exclusive(host.settings.lock_file, "not_persisted", test=test):
+        build_id = read_kernel(host.roots).identity.build_id or ""
+        kept = store.read_store(host, build_id)
+        found = armed.read_armed(host)
+        if not kept and not (found and found.persist):
+            return Outcome(True, "Nothing is kept over a boot; nothing was changed.")
+        changed = {"persisted": {"old": kept[0].level if kept else None, "new": 0}}
+        if test:
+            return Outcome(None, "Would keep nothing over a boot.", changes=changed)
+        store.forget(host, build_id)
+        if found is not None and found.persist:
+            armed.write_armed(host, dataclasses.replace(found, persist=False))
+    return Outcome(True, "Nothing is loaded at boot into this kernel any more.", changes=changed)
+
+
+def put_in_quarantine(host: Host, level: object, order: Order) -> Outcome:
+    """Refuse a level on this host until it is released, whatever is approved; what is in force stays."""
+    reason = need_reason(order, "quarantine")
+    if type(level) is not int or level < 1:
+        raise _no_level(level)
+    with exclusive(host.settings.lock_file, "quarantine", test=order.test):
+        kernel = read_kernel(host.roots)
+        digest = _digest_of(host, kernel, level)
+        if any(one.sha256 == digest for one in quarantine.read_warded(host)):
+            return Outcome(True, f"Level {level} is refused on this host already; nothing was changed.")
+        changed = {"quarantine": {"old": None, "new": level}}
+        if order.test:
+            return Outcome(None, f"Would quarantine level {level}.", changes=changed)
+        build_id = kernel.identity.build_id or ""
+        quarantine.add(host, Warded(digest, level, build_id, Ward.QUARANTINED, reason, host.timestamp()))
+    return Outcome(True, f"Level {level} is quarantined on this host.", changes=changed)
+
+
+def release(host: Host, level: object, order: Order) -> Outcome:
+    """Let a level that was quarantined or held be loaded again."""
+    need_reason(order, "release")
+    if type(level) is not int or level < 1:
+        raise _no_level(level)
+    with exclusive(host.settings.lock_file, "release", test=order.test):
+        gone = tuple(one for one in quarantine.read_warded(host) if one.level == level)
+        if not gone:
+            return Outcome(True, f"Level {level} is not refused on this host; nothing was changed.")
+        changed = {"quarantine": {"old": level, "new": None}}
+        if order.test:
+            return Outcome(None, f"Would release level {level}.", changes=changed)
+        quarantine.remove(host, gone)
+    return Outcome(True, f"Level {level} may be loaded on this host again.", changes=changed)
+
+
+def _in_force(host: Host, kernel: Kernel) -> Loaded:
+    record = recognise(host, kernel, read_record(host.settings.record_file))
+    situation = observe(host, kernel, record)
+    top = situation.top
+    if top is None or top.level is None or situation.level is None or situation.missing:
+        raise LivepatchError(
+            Kind.ARGUMENT,
+            "No level is wholly in force on this host, so none can be kept over a boot; nothing was changed.",
+            remedy="Apply a level first (livepatch.apply).",
+        )
+    return top
+
+
+def _fetch(host: Host, kernel: Kernel, top: Loaded) -> bytes:
+    """The stored bytes of the level in force, from the catalog: those that were loaded, by their digest."""
+    release = kernel.identity.release
+    target = Target(top.level, top.sha256, Source.APPROVAL)
+    level = choose_level(read_catalog(host, release), kernel.identity, target)
+    fetch_offer(host, release, level, top.sha256)
+    return host.fetch(f"{release}/{level.module}") or b""
+
+
+def _kept(host: Host, top: Loaded) -> Kept:
+    return Kept(top.level or 0, top.sha256, top.name, top.fixes, host.timestamp())
+
+
+def _digest_of(host: Host, kernel: Kernel, level: int) -> str:
+    """Of what is loaded as that level in this boot, or else of what the catalog offers."""
+    record = read_record(host.settings.record_file)
+    for one in record.loaded:
+        if one.level == level and one.boot_id == kernel.identity.boot_id:
+            return one.sha256
+    catalog = read_catalog(host, kernel.identity.release)
+    return choose_level(catalog, kernel.identity, Target(level, None, Source.BY_HAND)).sha256
+
+
+def _unproven(top: Loaded) -> LivepatchError:
+    return LivepatchError(
+        Kind.HEALTH,
+        f"Level {top.level} has not proved healthy on this host; nothing was changed.",
+        remedy="Load it again (livepatch.revert, livepatch.apply) and let its soak end.",
+    )
+
+
+def _no_level(level: object) -> LivepatchError:
+    return LivepatchError(
+        Kind.ARGUMENT, f"The level is {level!r}, not a positive integer; nothing was changed."
+    )

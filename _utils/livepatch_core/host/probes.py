@@ -1,0 +1,110 @@
+"""What can be asked of a host before and after a move: log, taint, services, functions the operator names."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from livepatch_core.errors import LivepatchError
+from livepatch_core.host.check_answer import matches
+from livepatch_core.host.context import Host
+from livepatch_core.kernel import kmsg
+from livepatch_core.kernel.attributes import read_text
+from livepatch_core.kernel.environment import read_environment
+
+# Beginnings of the lines by which the kernel reports a fault (lib/bug.c, kernel/panic.c, arch/*/mm/fault.c,
+# kernel/watchdog.c, kernel/hung_task.c, kernel/rcu/tree_stall.h).
+FAULT = re.compile(
+    r"^(BUG: |WARNING: |Oops|kernel BUG at |Kernel panic|general protection fault|Unable to handle kernel|"
+    r"INFO: task .* blocked for more than|rcu: INFO: .* detected stalls|watchdog: BUG: |unregister_netdevice)"
+)
+SERVICE_SECONDS = 20.0
+FAULTS_KEPT = 10
+
+
+@dataclass(frozen=True)
+class Sample:
+    """What was seen at one moment; None: could not be read.
+
+    last: sequence number of the newest kernel log record. faults: (number, line) of what reports a fault.
+    services: systemd's word for each unit. functions: whether each answered as demanded, and its answer.
+    """
+
+    boot_id: str | None
+    taint: int | None
+    last: int | None
+    faults: tuple[tuple[int, str], ...]
+    services: Mapping[str, str | None]
+    functions: Mapping[str, tuple[bool | None, str]]
+
+    def document(self) -> dict[str, Any]:
+        return {
+            "boot_id": self.boot_id,
+            "taint": self.taint,
+            "last": self.last,
+            "services": dict(self.services),
+            "functions": {name: list(said) for name, said in self.functions.items()},
+        }
+
+
+def parse_sample(document: Mapping[str, Any]) -> Sample:
+    """A sample that was written down; its faults were left out, as only later ones count."""
+    return Sample(
+        document.get("boot_id"),
+        document.get("taint"),
+        document.get("last"),
+        (),
+        document.get("services", {}),
+        {name: (said[0], said[1]) for name, said in document.get("functions", {}).items()},
+    )
+
+
+def sample(host: Host) -> Sample:
+    """Read everything once; raises nothing: what cannot be read is None."""
+    last, faults = _faults(host)
+    return Sample(
+        read_text(host.roots.proc / "sys/kernel/random/boot_id"),
+        read_environment(host.roots).taint,
+        last,
+        faults,
+        {name: _service(name) for name in host.settings.services},
+        {str(probe["fun"]): _function(host, probe) for probe in host.settings.probes},
+    )
+
+
+def _faults(host: Host) -> tuple[int | None, tuple[tuple[int, str], ...]]:
+    try:
+        records = kmsg.read_all(host.roots)
+    except OSError:
+        return None, ()
+    # Facility 0 is the kernel's own: whoever writes to /dev/kmsg gets another (kernel/printk/printk.c).
+    own = (one for one in records if one.priority >> 3 == 0)
+    faults = [(one.sequence, one.text) for one in own if FAULT.match(one.text)]
+    return (records[-1].sequence if records else 0), tuple(faults)
+
+
+def _service(name: str) -> str | None:
+    try:
+        asked = subprocess.run(
+            ["systemctl", "is-active", "--", name],
+            capture_output=True,
+            text=True,
+            timeout=SERVICE_SECONDS,
+            check=False,
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return asked.stdout.strip() or None
+
+
+def _function(host: Host, probe: Mapping[str, Any]) -> tuple[bool | None, str]:
+    if host.ask is None:
+        return None, "no minion to ask"
+    try:
+        answer = host.ask(str(probe["fun"]), list(probe.get("args", ())))
+    except LivepatchError as problem:
+        return False, problem.message
+    return matches(probe, answer), repr(answer)[:200]

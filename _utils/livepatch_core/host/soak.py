@@ -1,0 +1,120 @@
+"""The time in which a level has to prove itself: checked at 1, 5 and 15 minutes, then proven, or reverted.
+
+A systemd timer runs ``tick`` once a minute while something is armed: no master and no minion is needed, and
+a minion that was restarted forgets nothing.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+from livepatch_core.errors import LivepatchError
+from livepatch_core.host import armed, health, persist, revert
+from livepatch_core.host.armed import Armed
+from livepatch_core.host.context import Host
+from livepatch_core.host.health import Health
+from livepatch_core.host.lock import exclusive
+from livepatch_core.host.move import Wish
+from livepatch_core.host.outcome import Outcome
+from livepatch_core.host.settings import OnUnhealthy
+from livepatch_core.host.statefile import read_document, write_document
+from livepatch_core.kernel.identity import read_identity
+from livepatch_core.kernel.patches import PatchState, read_patches
+from livepatch_core.words import CheckVerdict, Kind
+
+MARKS = (60.0, 300.0)  # seconds after the load; the last check is at the end of the soak
+
+
+def due(marks: tuple[float, ...], age: float, soak: float) -> float | None:
+    """The newest check that is due and was not passed yet, None when none is. Pure."""
+    wanted = [one for one in (*MARKS, soak) if one <= min(age, soak)]
+    return max(wanted) if wanted and max(wanted) > max(marks, default=0.0) else None
+
+
+def tick(host: Host) -> Outcome:
+    """Check what is armed if a check is due. Raises LivepatchError when something could not be read."""
+    found = armed.read_armed(host)
+    if found is None:
+        return Outcome(True, "Nothing is armed.")
+    if found.boot_id != read_identity(host.roots).boot_id:
+        return Outcome(True, "What is armed is of another boot: the boot unit judges it.")
+    states = {patch.name: patch.state for patch in read_patches(host.roots)}
+    if found.name not in states:
+        armed.disarm(host)
+        return Outcome(True, f"{found.name} is no longer in the kernel: disarmed.")
+    at = due(found.marks, host.now() - found.since, host.settings.soak)
+    if at is None or states[found.name] is not PatchState.PATCHED:
+        return Outcome(True, f"{found.name} is under observation; no check is due.")
+    return _check(host, found, at)
+
+
+def check_now(host: Host) -> Health:
+    """The host now, against what it was before the level in force was loaded."""
+    found = armed.read_armed(host)
+    digest = found.sha256 if found else str(read_document(host.settings.health_file).get("sha256", ""))
+    now = health.sample(host)
+    return health.judge(health.baseline(host, digest) or now, now)
+
+
+def _check(host: Host, found: Armed, at: float) -> Outcome:
+    before = health.baseline(host, found.sha256)
+    now = health.sample(host)
+    seen = health.judge(before or replace(now, last=None), now)
+    details: dict[str, Any] = {"health": seen.document()}
+    if seen.verdict is CheckVerdict.FAIL:
+        return unhealthy(host, found.name, found.level, None, seen)
+    if seen.verdict is CheckVerdict.INCONCLUSIVE and host.ask is None and not _only_functions(seen):
+        return Outcome(True, f"After {at:.0f} s: inconclusive, {seen.reason}.", details=details)
+    if at < host.settings.soak:
+        armed.mark(host, found, at)
+        return Outcome(True, f"After {at:.0f} s {found.name} is well.", details=details)
+    with exclusive(host.settings.lock_file, "soak"):
+        _prove(host, found)
+    return Outcome(True, f"{found.name} was well for {at:.0f} s and counts as proven.", details=details)
+
+
+def _only_functions(seen: Health) -> bool:
+    """Execution functions need a minion: where only they could not be asked, the rest decides."""
+    return all(
+        "could not be asked: no minion" in one.reason
+        for one in seen.findings
+        if one.verdict is CheckVerdict.INCONCLUSIVE
+    )
+
+
+def _prove(host: Host, found: Armed) -> None:
+    """Proven first, disarmed last: a death in between is at worst one more check."""
+    proven = {**read_document(host.settings.proven_file), found.sha256: host.timestamp()}
+    write_document(host.settings.proven_file, proven)
+    current = armed.read_armed(host)  # livepatch.persist may have asked meanwhile
+    if current is not None and current.persist:
+        persist.finish(host, found)
+    armed.disarm(host)
+
+
+def unhealthy(host: Host, name: str, level: int | None, back: int | None, seen: Health) -> Outcome:
+    """A probe failed: revert or only say so, as the minion's configuration has it."""
+    reason = f"unhealthy with {name}: {seen.reason}"
+    said = {"health": seen.document()}
+    if host.settings.on_unhealthy is OnUnhealthy.KEEP:
+        return Outcome(
+            False,
+            f"Level {level} is in force, but the host is not well: {seen.reason}. It was kept.",
+            Kind.HEALTH,
+            details=said,
+        )
+    try:
+        undone = revert.revert(host, Wish(level=back or 0, reason=reason))
+    except LivepatchError as error:
+        raise LivepatchError(
+            Kind.HEALTH,
+            f"The host is not well with level {level} ({seen.reason}), and it could not be reverted: {error}",
+            remedy="Revert it by hand (livepatch.revert).",
+            **said,
+        ) from error
+    armed.disarm_gone(host, {patch.name for patch in read_patches(host.roots)})
+    comment = f"The host was not well with level {level}: {seen.reason}. It was reverted. {undone.comment}"
+    return replace(
+        undone, result=False, comment=comment, kind=Kind.HEALTH, details={**undone.details, **said}
+    )

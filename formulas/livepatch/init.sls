@@ -1,0 +1,22 @@
+# Installed, at the approved level, and there after a boot.
+{%- from slspath ~ '/map.jinja' import livepatch with context %}
+
+include:
+  - .install
+
+livepatch-level:
+  livepatch.applied:
+    - uncovered: {{ livepatch.uncovered }}
+    - unsupported: {{ livepatch.unsupported }}
+    - require:
+      - cmd: livepatch-pyelftools
+
+{%- if livepatch.persist %}
+# Only where a level is in force: a host at level 0 has nothing to keep.
+livepatch-kept:
+  livepatch.persisted:
+    - require:
+      - livepatch: livepatch-level
+    - onlyif:
+      - fun: livepatch.at_level
+{%- endif %}

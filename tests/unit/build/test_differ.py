@@ -1,0 +1,198 @@
+"""Which functions count as changed, and what is refused, on small made objects."""
+
+from __future__ import annotations
+
+import pytest
+
+from livepatch_core.build.differ import Difference, difference
+from livepatch_core.build.refusals import Notice, Refusal, Refused
+from tests.unit.build.objects import Source
+
+CALL = b"\xe8\0\0\0\0\xc3"
+
+
+def compare(before: Source, after: Source, **options: object) -> Difference:
+    return difference(before.unit(), after.unit(), **options)  # type: ignore[arg-type]
+
+
+def two_functions(code: bytes = CALL, callee: str = "helper", **options: object) -> Source:
+    source = Source()
+    source.function("caller", CALL, calls={1: callee})
+    source.function("helper", code, calls={1: "outside"}, **options)  # type: ignore[arg-type]
+    return source
+
+
+def test_equal_units_change_nothing() -> None:
+    change = compare(two_functions(), two_functions())
+    assert change.changed == []
+
+
+def test_changed_code_is_replaced_and_its_caller_is_not() -> None:
+    change = compare(two_functions(), two_functions(b"\xe8\0\0\0\0\x90"))
+    assert change.replaced == ["helper"]
+
+
+def test_call_of_something_else_is_a_change() -> None:
+    change = compare(two_functions(), two_functions(callee="other"))
+    assert change.replaced == ["caller"]
+
+
+def test_string_counts_by_its_content() -> None:
+    def unit(text: bytes, pad: bytes = b"") -> Source:
+        source = Source()
+        source.function("f", b"\xbf\0\0\0\0\xc3")
+        if pad:
+            source.string(pad)
+        source.point("f", 1, source.string(text))
+        return source
+
+    assert compare(unit(b"same"), unit(b"same", b"another section before it")).changed == []
+    assert compare(unit(b"old"), unit(b"new")).replaced == ["f"]
+
+
+def test_line_of_a_warning_is_no_change_and_its_flags_are() -> None:
+    def unit(line: int, flags: int) -> Source:
+        source = Source()
+        source.function("f", CALL, calls={1: "outside"})
+        source.record(
+            "__bug_table", bytes(8) + line.to_bytes(2, "little") + flags.to_bytes(2, "little"), {0: "f"}
+        )
+        return source
+
+    assert compare(unit(10, 1), unit(12, 1)).changed == []
+    assert compare(unit(10, 1), unit(10, 3)).replaced == ["f"]
+
+
+def test_untraced_function_promotes_its_callers() -> None:
+    change = compare(
+        two_functions(traced=False, local=True), two_functions(b"\xe8\0\0\0\0\x90", traced=False, local=True)
+    )
+    assert (change.replaced, change.copied) == (["caller"], ["helper"])
+    assert [w.notice for w in change.warnings] == [Notice.CALLER_PROMOTED]
+
+
+@pytest.mark.parametrize("visible", [True, False])
+def test_untraced_function_that_others_reach_is_refused(visible: bool) -> None:
+    def unit(code: bytes) -> Source:
+        source = Source()
+        taken = {} if visible else {1: "helper"}
+        source.function("caller", CALL, takes=taken, calls={1: "helper"} if visible else {})
+        source.function("helper", code, traced=False, local=not visible)
+        return source
+
+    with pytest.raises(Refused) as caught:
+        compare(unit(b"\x90\xc3"), unit(b"\xcc\xc3"))
+    assert caught.value.refusal is Refusal.NOTRACE
+    assert caught.value.function == "helper"
+
+
+def test_changed_start_code_is_refused_unless_accepted() -> None:
+    def unit(code: bytes) -> Source:
+        source = two_functions(b"\xe8\0\0\0\0" + code)
+        source.function("start", code, section=".init.text")
+        return source
+
+    with pytest.raises(Refused) as caught:
+        compare(unit(b"\x90"), unit(b"\xcc"))
+    assert (caught.value.refusal, caught.value.function) == (Refusal.INIT_CODE, "start")
+    change = compare(unit(b"\x90"), unit(b"\xcc"), accept={"init:start": "it only prints"})
+    assert change.replaced == ["helper"]
+    assert "it only prints" in change.warnings[0].text
+
+
+@pytest.mark.parametrize("section", [".data.value", ".data..read_mostly", ".data..percpu"])
+def test_changed_variable_is_refused(section: str) -> None:
+    def unit(value: int) -> Source:
+        source = two_functions()
+        source.data("value", value.to_bytes(4, "little"), section=section)
+        return source
+
+    with pytest.raises(Refused) as caught:
+        compare(unit(1), unit(2))
+    assert (caught.value.refusal, caught.value.function) == (Refusal.DATA_CHANGED, "value")
+
+
+def constants(content: bytes, *, local: bool = True, holds: dict[int, str] | None = None) -> Source:
+    source = Source()
+    source.function("reader", b"\x48\x8b\x05\0\0\0\0\xc3", takes={3: "table"})
+    source.function("callback", CALL, calls={1: "outside"}, local=True)
+    source.data("table", content, section=".rodata.table", local=local, holds=holds)
+    return source
+
+
+def test_changed_constant_promotes_its_readers() -> None:
+    change = compare(constants(b"old!"), constants(b"new!"))
+    assert (change.replaced, change.renewed) == (["reader"], ["table"])
+
+
+def test_changed_constant_that_others_see_is_refused() -> None:
+    with pytest.raises(Refused) as caught:
+        compare(constants(b"old!", local=False), constants(b"new!", local=False))
+    assert caught.value.refusal is Refusal.CONSTANT_CHANGED
+
+
+def test_changed_table_of_functions_is_refused() -> None:
+    holds = {0: "callback"}
+    with pytest.raises(Refused) as caught:
+        compare(constants(bytes(8) + b"a", holds=holds), constants(bytes(8) + b"b", holds=holds))
+    assert caught.value.refusal is Refusal.CONSTANT_CHANGED
+    assert "callback" in str(caught.value)
+
+
+def statics(names: list[str], code: bytes = b"") -> Source:
+    source = Source()
+    body = b"".join(b"\x48\x8b\x05\0\0\0\0" for _ in names) + code + b"\xc3"
+    source.function("f", body, takes={3 + 7 * n: name for n, name in enumerate(names)})
+    for name in names:
+        source.data(name, bytes(4), section=f".bss.{name}")
+    return source
+
+
+def test_numbered_statics_pair_by_order_of_mention() -> None:
+    change = compare(statics(["seen.1", "seen.2"]), statics(["seen.7", "seen.9"], b"\x90"))
+    assert change.partner["seen.7"] == "seen.1"
+    assert change.partner["seen.9"] == "seen.2"
+    assert change.replaced == ["f"]
+
+
+def test_numbered_static_that_could_be_several_is_refused() -> None:
+    with pytest.raises(Refused) as caught:
+        compare(statics(["seen.1", "seen.2"]), statics(["seen.7", "seen.8", "seen.9"]))
+    assert caught.value.refusal is Refusal.STATIC_AMBIGUOUS
+
+
+def test_lost_static_is_a_warning() -> None:
+    change = compare(statics(["seen.1", "kept.2"]), statics(["kept.5"]))
+    assert [(w.notice, w.subject) for w in change.warnings] == [(Notice.STATIC_LOST, "seen.1")]
+
+
+@pytest.mark.parametrize(
+    ("section", "refusal"),
+    [
+        ("___ksymtab+new", Refusal.NEW_EXPORT),
+        ("__param", Refusal.NEW_PARAMETER),
+        (".initcall6.init", Refusal.NEW_INITCALL),
+        ("__tracepoints", Refusal.NEW_TRACEPOINT),
+        (".pci_fixup_final", Refusal.NEW_REGISTRATION),
+    ],
+)
+def test_new_registration_is_refused(section: str, refusal: Refusal) -> None:
+    after = two_functions(b"\xe8\0\0\0\0\x90")
+    after.data("fresh", bytes(8), section=section)
+    with pytest.raises(Refused) as caught:
+        compare(two_functions(), after)
+    assert caught.value.refusal is refusal
+
+
+def test_cold_part_counts_for_its_function() -> None:
+    def unit(code: bytes) -> Source:
+        source = Source()
+        source.function("f", b"\xe9\0\0\0\0\xc3", calls={1: "f.cold"})
+        source.function("f.cold", code, traced=False, local=True, section=".text.unlikely.f.cold")
+        return source
+
+    assert compare(unit(b"\x0f\x0b"), unit(b"\x90\x0b")).replaced == ["f"]
+
+
+def test_forced_function_is_replaced_although_equal() -> None:
+    assert compare(two_functions(), two_functions(), forced=["caller"]).replaced == ["caller"]

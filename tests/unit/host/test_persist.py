@@ -1,0 +1,193 @@
+"""Proven levels over a boot, with the stand-in kernel: store, soak, crash breaker, choice."""
+
+from __future__ import annotations
+
+import errno
+import os
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from livepatch_core.host import armed, boot, crash, nextboot, persist, quarantine, soak, status, store
+from livepatch_core.host.apply import apply
+from livepatch_core.host.byhand import Order
+from livepatch_core.host.move import Wish
+from livepatch_core.host.quarantine import Ward
+from livepatch_core.host.store import Kept
+from livepatch_core.words import Flag, Kind
+from tests.unit.host.fakekernel import BUILD_ID
+from tests.unit.host.world import World
+
+PANIC = b"Panic#1 Part1\n<4>[  1.0] something\n<0>[  2.0] Kernel panic - not syncing: as ordered\n"
+
+
+@pytest.fixture
+def placed(world: World, monkeypatch: pytest.MonkeyPatch) -> World:
+    """The boot unit is enabled, and the crash archives of this machine are not looked at."""
+    unit = world.directory / "livepatch-boot.service"
+    unit.touch()
+    world.options.update(boot_unit=unit, off_file=world.directory / "off", soak=600.0)
+    monkeypatch.setattr(boot, "read_with_payload", lambda data: (world.kernel.images[data], data))
+    monkeypatch.setattr(crash, "ARCHIVES", ())
+    return world
+
+
+def proven(world: World, level: int) -> None:
+    assert world.apply(level).result is True
+    assert persist.persist(world.host).result is True
+    found = armed.read_armed(world.host)
+    assert found is not None
+    soak._prove(world.host, found)
+
+
+def kept_levels(world: World) -> list[int]:
+    return [one.level for one in store.read_store(world.host, BUILD_ID)]
+
+
+def test_only_what_has_proved_healthy_is_kept(placed: World) -> None:
+    assert placed.apply(1).result is True
+    assert persist.persist(placed.host).result is True
+    assert kept_levels(placed) == []
+    found = armed.read_armed(placed.host)
+    assert found is not None and found.persist
+    soak._prove(placed.host, found)
+    assert kept_levels(placed) == [1]
+    assert armed.read_armed(placed.host) is None
+    again = persist.persist(placed.host)
+    assert (again.result, again.changes) == (True, {})
+
+
+def test_lower_levels_stay_as_what_to_fall_back_to(placed: World) -> None:
+    proven(placed, 1)
+    proven(placed, 2)
+    assert kept_levels(placed) == [2, 1]
+    assert persist.not_persisted(placed.host, test=True).changes == {"persisted": {"old": 2, "new": 0}}
+    assert kept_levels(placed) == [2, 1]
+    assert persist.not_persisted(placed.host).changes == {"persisted": {"old": 2, "new": 0}}
+    assert kept_levels(placed) == []
+    assert not list(store.directory(placed.host, BUILD_ID).glob("*.ko"))
+
+
+def test_a_level_that_was_reverted_is_not_armed(placed: World) -> None:
+    placed.apply(1)
+    assert placed.revert().result is True
+    assert armed.read_armed(placed.host) is None
+
+
+def test_a_refused_load_is_not_armed(placed: World) -> None:
+    placed.kernel.refuses = errno.EINVAL
+    assert placed.apply(1).result is False
+    assert armed.read_armed(placed.host) is None
+
+
+def kept(level: int) -> Kept:
+    return Kept(level, f"{level:064}", f"lp_{level}", (), "")
+
+
+LEVELS = st.integers(1, 9)
+
+
+@given(st.sets(LEVELS), st.none() | st.integers(0, 9), st.sets(LEVELS))
+def test_boot_never_goes_above_its_bound_nor_to_what_is_refused(
+    levels: set[int], bound: int | None, refused: set[int]
+) -> None:
+    offered = tuple(kept(level) for level in sorted(levels, reverse=True))
+    choice = nextboot.choose(offered, bound, {kept(level).sha256: "refused" for level in refused})
+    allowed = {level for level in levels - refused if bound is None or level <= bound}
+    assert choice.level == max(allowed, default=0)
+    assert choice.why
+    assert nextboot.choose(offered, bound, {}, "a file").kept is None
+
+
+@given(st.lists(st.sampled_from((60.0, 300.0, 900.0)), unique=True), st.floats(0, 5000))
+def test_a_check_is_due_once(marks: list[float], age: float) -> None:
+    at = soak.due(tuple(marks), age, 900.0)
+    if at is not None:
+        assert at <= age and at not in marks
+        assert soak.due((*marks, at), age, 900.0) is None
+    elif age >= 900:
+        assert 900.0 in marks
+
+
+def found_after_crash(placed: World, evidence: bool) -> Any:
+    digest, since = placed.levels[2].sha256, placed.host.now() - 5
+    found = armed.Armed(2, "lp_2", digest, BUILD_ID, "the boot before", since)
+    armed.write_armed(placed.host, found)
+    if evidence:
+        directory = placed.host.roots.sys / "fs/pstore"
+        directory.mkdir(parents=True)
+        (directory / "dmesg-ramoops-0").write_bytes(PANIC)
+        os.utime(directory / "dmesg-ramoops-0", (placed.host.now(), placed.host.now()))
+    return crash.breaker(placed.host, "this boot", ())
+
+
+@pytest.mark.parametrize(("evidence", "ward"), [(True, Ward.QUARANTINED), (False, Ward.INCONCLUSIVE)])
+def test_what_was_armed_in_another_boot(placed: World, evidence: bool, ward: Ward) -> None:
+    warded = found_after_crash(placed, evidence)
+    assert warded.ward is ward
+    assert any("Kernel panic" in line for line in warded.evidence) is evidence
+    assert armed.read_armed(placed.host) is None
+    refused = placed.apply(2)
+    assert (refused.result, refused.kind) == (False, Kind.QUARANTINED)
+    assert placed.apply(1).result is True
+    assert persist.release(placed.host, 2, Order("rack power")).result is True
+    assert placed.apply(2).result is True
+
+
+def test_without_the_boot_unit_only_a_crash_counts(placed: World) -> None:
+    placed.host.settings.boot_unit.unlink()
+    assert found_after_crash(placed, evidence=False) is None
+    assert quarantine.read_warded(placed.host) == ()
+
+
+def test_an_orderly_shutdown_disarms(placed: World) -> None:
+    placed.apply(1)
+    assert armed.read_armed(placed.host) is not None
+    boot.stop(placed.host)
+    assert crash.breaker(placed.host, "the next boot", ()) is None
+
+
+@pytest.mark.parametrize("where", ["armed_file", "quarantine_file"])
+def test_what_cannot_be_understood_loads_nothing(placed: World, where: str) -> None:
+    proven(placed, 1)
+    path: Path = getattr(placed.host.settings, where)
+    path.write_text("{torn")
+    outcome = boot.start(replace(placed.host))
+    assert (outcome.result, outcome.kind) == (False, Kind.JOURNAL)
+    assert placed.patches == ["lp_1"]
+
+
+def test_a_damaged_store_is_said(placed: World) -> None:
+    proven(placed, 1)
+    (module,) = store.directory(placed.host, BUILD_ID).glob("*.ko")
+    module.write_bytes(b"other")
+    (one,) = store.read_store(placed.host, BUILD_ID)
+    with pytest.raises(Exception, match="SHA-256"):
+        store.read_module(placed.host, BUILD_ID, one)
+
+
+def test_quarantine_by_hand(placed: World) -> None:
+    outcome = persist.put_in_quarantine(placed.host, 2, Order("stalls"))
+    assert outcome.changes == {"quarantine": {"old": None, "new": 2}}
+    assert placed.apply(2).kind is Kind.QUARANTINED
+    assert persist.put_in_quarantine(placed.host, 2, Order("stalls")).changes == {}
+
+
+def test_failing_health_reverts(placed: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    placed.options.update(probes=({"fun": "site.well"},))
+    answers = iter([True, False])
+    host = replace(placed.host, ask=lambda fun, args: next(answers))
+    outcome = apply(host, Wish(level=1, reason="a test"))
+    assert (outcome.result, outcome.kind) == (False, Kind.HEALTH)
+    assert placed.patches == []
+    assert armed.read_armed(placed.host) is None
+    assert outcome.details["health"]["verdict"] == "fail"
+
+
+def test_the_flag(placed: World) -> None:
+    persist.put_in_quarantine(placed.host, 2, Order("stalls"))
+    assert Flag.QUARANTINED in status.flags(status.look(placed.host))

@@ -1,0 +1,71 @@
+"""The beacon: what it says for what the kernel shows, look by look."""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+FILE = Path(__file__).resolve().parents[3] / "_beacons/livepatch.py"
+QUIET: dict[str, Any] = {
+    "verdict": "patched",
+    "comment": "",
+    "flags": [],
+    "level": 1,
+    "boot_id": "b",
+    "drift": [],
+    "warded": [],
+    "boot_is_news": False,
+}
+
+
+@pytest.fixture
+def beacon() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("livepatch_beacon", FILE)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def events(beacon: ModuleType, *looks: dict[str, Any]) -> list[list[tuple[str, Any, Any]]]:
+    said = []
+    for look in looks:
+        beacon.__salt__ = {"livepatch.brief": lambda look=look: {**QUIET, **look}}  # type: ignore[attr-defined]
+        said.append([(one["tag"], one["old"], one["new"]) for one in beacon.beacon([])])
+    return said
+
+
+def test_nothing_new_is_no_event(beacon: ModuleType) -> None:
+    assert events(beacon, {}, {}, {"flags": ["held"]}) == [[], [], []]
+
+
+def test_a_transition(beacon: ModuleType) -> None:
+    patching = {"verdict": "patching", "level": None}
+    assert events(beacon, {}, patching, patching, {**patching, "verdict": "stalled"}, {"level": 2}) == [
+        [],
+        [("transition", None, "patching")],
+        [],
+        [("transition", "patching", "stalled")],
+        [("transition", "stalled", None), ("level", None, 2)],
+    ]
+
+
+def test_drift_and_a_lost_level(beacon: ModuleType) -> None:
+    foreign = {"drift": ["lp_other"]}
+    assert events(beacon, {}, foreign, {**foreign, "level": 0}) == [
+        [],
+        [("drift", [], ["lp_other"])],
+        [("level", 1, 0)],
+    ]
+
+
+@pytest.mark.parametrize("news", [True, False])
+def test_quarantine_at_boot_is_told_once(beacon: ModuleType, news: bool) -> None:
+    look = {"warded": ["2 quarantined"], "boot_is_news": news}
+    first, second = events(beacon, look, look)
+    assert first == ([("quarantine", [], ["2 quarantined"])] if news else [])
+    assert second == []
