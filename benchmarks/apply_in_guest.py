@@ -21,7 +21,7 @@ sys.path[:0] = ["/root/lib", "/opt/salt/lib"]
 
 import salt.minion  # noqa: F401  (the process that is forked for a job has all of it in memory)
 
-from livepatch_core.host import move, revert
+from livepatch_core.host import apply, revert
 from livepatch_core.host.context import Host
 from livepatch_core.host.move import Wish
 from livepatch_core.host.settings import parse_settings
@@ -52,7 +52,7 @@ class Library:
         self.rev += 1
         grant = {"level": 1, "sha256": ORDER["sha256"]}
         approval = {"ledger_id": "benchmark", "rev": self.rev, "builds": {ORDER["build_id"]: grant}}
-        outcome = move.move(self._host(), Wish(approval=approval))
+        outcome = apply.apply(self._host(), Wish(approval=approval))
         assert outcome.result is True, outcome
 
     def unload(self) -> None:
