@@ -117,9 +117,11 @@ def _same_shape(original: Unit, patched: Unit, name: str, partner: str) -> bool:
 
 
 def _harmless(unit: Unit, name: str) -> bool:
-    """Whether a fresh copy of a variable loses nothing: read-only, or only a once-flag."""
-    section = unit.section_of(unit.pieces[name])
-    return not section.writable or section.name.startswith(".data.once") or bool(ONCE.match(base_name(name)))
+    """Whether a fresh copy of a variable loses nothing: read-only, empty (lock classes), or a once-flag."""
+    piece = unit.pieces[name]
+    section = unit.section_of(piece)
+    once = section.name.startswith(".data.once") or bool(ONCE.match(base_name(name)))
+    return not section.writable or piece.size == 0 or once
 
 
 def lost_statics(original: Unit, found: Correlation, changed: Iterable[str]) -> list[str]:

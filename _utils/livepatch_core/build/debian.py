@@ -243,6 +243,7 @@ def fetch(release: str, cache: Path, progress: Progress) -> Target:
             Refusal.ARGUMENT, f"{release!r} is not a kernel release.", remedy="Give the output of uname -r."
         )
     base = match[1]
+    cache = cache.absolute()  # apt and dpkg-deb are run in directories of their own
     with locked(cache / "lock"):
         found = cached_target(release, cache)
         if found is not None:
@@ -270,6 +271,7 @@ def fetch(release: str, cache: Path, progress: Progress) -> Target:
 
 def fetch_source(base: str, version: str, cache: Path, progress: Progress) -> Path:
     """The source tree of any version that the archives still serve (``base``: "6.1")."""
+    cache = cache.absolute()
     place = cache / "source" / f"{base}_{version}"
     if not place.exists():
         with locked(cache / "lock"):

@@ -5,13 +5,13 @@ kernels.
 from __future__ import annotations
 
 import contextlib
-import os
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
 
 from lab import bare, kernels
+from lab import cache as lab_cache
 from lab.fixtures import watched
 from lab.kernels import Kernel
 from lab.machine import Machine
@@ -20,13 +20,13 @@ from livepatch_core.build.builder import Built, Options, build
 from livepatch_core.build.target import Target
 from tests.kernel.build.patched import Patched
 
-CACHE = Path(os.environ.get("LIVEPATCH_BUILD_CACHE", "~/.cache/livepatch-build")).expanduser()
-
 
 @pytest.fixture(scope="session")
 def cache() -> Path:
-    CACHE.mkdir(parents=True, exist_ok=True)
-    return CACHE
+    """Beside the lab's own artefacts, and the demo's."""
+    place = lab_cache.root() / "builder"
+    place.mkdir(parents=True, exist_ok=True)
+    return place
 
 
 @pytest.fixture(scope="session")

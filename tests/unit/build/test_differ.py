@@ -139,12 +139,12 @@ def test_changed_table_of_functions_is_refused() -> None:
     assert "callback" in str(caught.value)
 
 
-def statics(names: list[str], code: bytes = b"") -> Source:
+def statics(names: list[str], code: bytes = b"", size: int = 4) -> Source:
     source = Source()
     body = b"".join(b"\x48\x8b\x05\0\0\0\0" for _ in names) + code + b"\xc3"
     source.function("f", body, takes={3 + 7 * n: name for n, name in enumerate(names)})
     for name in names:
-        source.data(name, bytes(4), section=f".bss.{name}")
+        source.data(name, bytes(size), section=f".bss.{name}")
     return source
 
 
@@ -159,6 +159,11 @@ def test_numbered_static_that_could_be_several_is_refused() -> None:
     with pytest.raises(Refused) as caught:
         compare(statics(["seen.1", "seen.2"]), statics(["seen.7", "seen.8", "seen.9"]))
     assert caught.value.refusal is Refusal.STATIC_AMBIGUOUS
+
+
+def test_empty_statics_need_no_partner() -> None:
+    change = compare(statics(["key.1", "key.2"], size=0), statics(["key.7", "key.8", "key.9"], size=0))
+    assert change.replaced == ["f"]
 
 
 def test_lost_static_is_a_warning() -> None:

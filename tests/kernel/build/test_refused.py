@@ -1,0 +1,123 @@
+"""What the builder refuses on the kernel's real source: the word, the file, the function and what to do."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from lab import kernels
+from lab.kernels import Kernel
+from livepatch_core.build import extract
+from livepatch_core.build.builder import Built
+from livepatch_core.build.refusals import Notice, Refusal, Refused
+from livepatch_core.build.target import Target
+from tests.kernel.build.edits import Edits, comment, diff
+
+Make = Callable[..., Built]
+MEMINFO = "fs/proc/meminfo.c"
+REPORT = "\thugetlb_report_meminfo(m);\n"
+PIPE = "include/linux/pipe_fs_i.h"
+
+CASES: dict[str, tuple[Edits, Refusal, str, str]] = {
+    "start code": (
+        {MEMINFO: [('proc_create_single("meminfo"', 'proc_create_single("memory"')]},
+        Refusal.INIT_CODE,
+        MEMINFO,
+        "proc_meminfo_init",
+    ),
+    "variable": (
+        {"kernel/fork.c": [("static int max_threads;", "static int max_threads = 5;")]},
+        Refusal.DATA_CHANGED,
+        "kernel/fork.c",
+        "max_threads",
+    ),
+    "author's error": (
+        {MEMINFO: [(REPORT, REPORT + "\n\n\tno_such_function(m);\n")]},
+        Refusal.PATCHED_COMPILE,
+        MEMINFO,
+        "",
+    ),
+    "comment": ({MEMINFO: [(REPORT, REPORT + "\t/* nothing */\n")]}, Refusal.NOTHING_CHANGED, "", ""),
+    "not built": (
+        {"fs/proc/nommu.c": [('"%08lx-%08lx', '"%09lx-%08lx')]},
+        Refusal.ORIGINAL_COMPILE,
+        "fs/proc/nommu.c",
+        "",
+    ),
+    "fan-out": (
+        {PIPE: [("struct pipe_buffer {\n", "struct pipe_buffer {\n\tint more;\n")]},
+        Refusal.FAN_OUT,
+        PIPE,
+        "",
+    ),
+    "unresolved": (
+        {MEMINFO: [(REPORT, REPORT + "\t{ extern void nowhere_at_all(void); nowhere_at_all(); }\n")]},
+        Refusal.SYMBOL_UNRESOLVED,
+        MEMINFO,
+        "nowhere_at_all",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", sorted(CASES))
+def test_refusal(case: str, make: Make, target_of: Callable[[Kernel], Target]) -> None:
+    edits, refusal, file, function = CASES[case]
+    source = target_of(kernels.kernel("6.1")).source
+    with pytest.raises(Refused) as caught:
+        make("lp_refused", [diff(source, edits)])
+    assert (caught.value.refusal, caught.value.file, caught.value.function) == (refusal, file, function)
+    assert caught.value.remedy
+
+
+def test_author_sees_the_line_of_the_patched_file(make: Make, target_of: Callable[[Kernel], Target]) -> None:
+    source = target_of(kernels.kernel("6.1")).source
+    old = (source / MEMINFO).read_text(encoding="utf-8")
+    line = old[: old.index(REPORT)].count("\n") + 4
+    with pytest.raises(Refused) as caught:
+        make("lp_refused", [diff(source, CASES["author's error"][0])])
+    assert f"{MEMINFO}:{line}:" in str(caught.value)
+
+
+def test_layout_is_compared_and_can_be_accepted(make: Make, target_of: Callable[[Kernel], Target]) -> None:
+    source = target_of(kernels.kernel("6.1")).source
+    head = "struct pde_opener {\n"
+    text = diff(source, {"fs/proc/internal.h": [(head, head + "\tint first;\n")]})
+    with pytest.raises(Refused) as caught:
+        make("lp_layout", [text])
+    assert (caught.value.refusal, caught.value.function) == (Refusal.LAYOUT, "struct pde_opener")
+    assert "its size changes" in str(caught.value)
+    # The slab of these objects is made at start, with the old size: one more thing to answer for.
+    accepted = {"struct pde_opener": "a test that is never loaded", "init:proc_init_kmemcache": "as above"}
+    built = make("lp_layout", [text], accept=accepted)
+    assert Notice.LAYOUT_ACCEPTED in {warning.notice for warning in built.warnings}
+
+
+class _Careless(dict):  # type: ignore[type-arg]
+    """Remembers copied pieces of code by where they start, not how long they are."""
+
+    def __contains__(self, key: object) -> bool:
+        return isinstance(key, tuple) and super().__contains__(key[:2])
+
+    def __setitem__(self, key: tuple[int, int, int], value: int) -> None:
+        super().__setitem__(key[:2], value)
+
+    def __getitem__(self, key: tuple[int, int, int]) -> int:
+        return int(super().__getitem__(key[:2]))
+
+
+def test_wrong_module_is_found_when_it_is_read_back(
+    make: Make, target_of: Callable[[Kernel], Target], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An empty replacement and the next one start at one place. A module that mixed them up panicked."""
+    original = extract.Extractor.__init__
+
+    def careless(self: extract.Extractor, *arguments: object, **named: object) -> None:
+        original(self, *arguments, **named)  # type: ignore[arg-type]
+        self.chunks = _Careless()
+
+    monkeypatch.setattr(extract.Extractor, "__init__", careless)
+    source = target_of(kernels.kernel("6.1")).source
+    with pytest.raises(Refused) as caught:
+        make("lp_wrong", [comment(source, "mm/memory.c")], forced={"mm/memory.c": ["free_pgd_range"]})
+    assert caught.value.refusal is Refusal.VERIFY
