@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import subprocess
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -12,14 +11,13 @@ from livepatch_core.errors import LivepatchError
 from livepatch_core.host.check_answer import matches
 from livepatch_core.host.context import Host
 from livepatch_core.kernel import kmsg
-from livepatch_core.kernel.attributes import read_text
-from livepatch_core.kernel.environment import read_environment
+from livepatch_core.kernel.attributes import read_int, read_text
 
 # Beginnings of the lines by which the kernel reports a fault (lib/bug.c, kernel/panic.c, arch/*/mm/fault.c,
 # kernel/watchdog.c, kernel/hung_task.c, kernel/rcu/tree_stall.h).
-FAULT = re.compile(
-    r"^(BUG: |WARNING: |Oops|kernel BUG at |Kernel panic|general protection fault|Unable to handle kernel|"
-    r"INFO: task .* blocked for more than|rcu: INFO: .* detected stalls|watchdog: BUG: |unregister_netdevice)"
+FAULT = (
+    r"BUG: |WARNING: |Oops|kernel BUG at |Kernel panic|general protection fault|Unable to handle kernel|"
+    r"INFO: task .* blocked for more than|rcu: INFO: .* detected stalls|watchdog: BUG: |unregister_netdevice"
 )
 SERVICE_SECONDS = 20.0
 FAULTS_KEPT = 10
@@ -67,7 +65,7 @@ def sample(host: Host) -> Sample:
     last, faults = _faults(host)
     return Sample(
         read_text(host.roots.proc / "sys/kernel/random/boot_id"),
-        read_environment(host.roots).taint,
+        read_int(host.roots.proc / "sys/kernel/tainted"),
         last,
         faults,
         {name: _service(name) for name in host.settings.services},
@@ -77,13 +75,12 @@ def sample(host: Host) -> Sample:
 
 def _faults(host: Host) -> tuple[int | None, tuple[tuple[int, str], ...]]:
     try:
-        records = kmsg.read_all(host.roots)
+        newest, records = kmsg.find(host.roots, FAULT)
     except OSError:
         return None, ()
     # Facility 0 is the kernel's own: whoever writes to /dev/kmsg gets another (kernel/printk/printk.c).
-    own = (one for one in records if one.priority >> 3 == 0)
-    faults = [(one.sequence, one.text) for one in own if FAULT.match(one.text)]
-    return (records[-1].sequence if records else 0), tuple(faults)
+    faults = [(one.sequence, one.text) for one in records if one.priority >> 3 == 0]
+    return (newest.sequence if newest else 0), tuple(faults)
 
 
 def _service(name: str) -> str | None:

@@ -91,12 +91,32 @@ class Tail:
 
 def read_all(roots: Roots) -> tuple[Record, ...]:
     """Everything that the log buffer still holds, oldest first. Raises OSError as ``Tail`` does."""
+    return parse_records(_read_whole(roots))
+
+
+def find(roots: Roots, beginning: str) -> tuple[Record | None, tuple[Record, ...]]:
+    """The newest record, and those whose text begins as the regular expression says.
+
+    Only these are taken apart: a log of thousands is searched as bytes. Raises OSError as ``Tail`` does.
+    """
+    return search_records(_read_whole(roots), beginning)
+
+
+def search_records(data: bytes, beginning: str) -> tuple[Record | None, tuple[Record, ...]]:
+    wanted = re.compile(
+        rb"^" + _PREFIX.pattern + rb"(?:" + beginning.encode("ascii") + rb").*$", re.MULTILINE
+    )
+    found = parse_records(b"\n".join(match.group() for match in wanted.finditer(data)))
+    *_, newest = parse_records(data[-_RECORD_MAX - 1 :]) or (None,)
+    return newest, found
+
+
+def _read_whole(roots: Roots) -> bytes:
     descriptor = _open(roots)
     try:
-        data, _ = _read_available(descriptor)
+        return _read_available(descriptor)[0]
     finally:
         os.close(descriptor)
-    return parse_records(data)
 
 
 def _open(roots: Roots) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from typing import Any
 
@@ -69,12 +70,12 @@ def test_a_sample_survives_being_written_down() -> None:
     ],
 )
 def test_lines_that_report_a_fault(line: str) -> None:
-    assert FAULT.match(line)
+    assert re.match(FAULT, line)
 
 
 @pytest.mark.parametrize("line", ["livepatch: 'lp_2': patching complete", "lp: loading out-of-tree module"])
 def test_lines_that_do_not(line: str) -> None:
-    assert not FAULT.match(line)
+    assert not re.match(FAULT, line)
 
 
 @pytest.mark.parametrize(

@@ -145,3 +145,15 @@ def scripted(script: list[bytes | int]) -> Callable[[int, int], bytes]:
         return answer
 
     return read
+
+
+def test_a_search_gives_what_reading_everything_gives() -> None:
+    log = b"".join(
+        b"4,%d,%d,-;%s\n SUBSYSTEM=x\n" % (number, number, text)
+        for number, text in enumerate([b"BUG: one", b"no BUG: at all", b"WARNING: CPU: 0", b"end"])
+    )
+    newest, found = kmsg.search_records(log, "BUG: |WARNING: ")
+    everything = kmsg.parse_records(log)
+    assert newest == everything[-1]
+    assert found == tuple(one for one in everything if one.text.startswith(("BUG: ", "WARNING: ")))
+    assert kmsg.search_records(b"", "BUG: ") == (None, ())
