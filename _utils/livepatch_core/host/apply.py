@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 
 from livepatch_core.errors import LivepatchError
-from livepatch_core.host import armed, health, move, soak
+from livepatch_core.host import armed, health, move, probes, soak
 from livepatch_core.host.context import Host
 from livepatch_core.host.move import Wish
 from livepatch_core.host.outcome import Outcome
+from livepatch_core.host.probes import Log, Sample
+from livepatch_core.kernel import kmsg
 from livepatch_core.words import CheckVerdict
 
 
@@ -19,17 +22,43 @@ def apply(host: Host, wish: Wish) -> Outcome:
     """
     if wish.test:
         return move.move(host, wish)
-    before = health.sample(host)
-    outcome = move.move(host, wish)
-    new = outcome.changes.get("level", {}).get("new")
-    found = armed.read_armed(host)
-    if outcome.result is not True or not new or found is None:
-        return outcome
+    before = health.sample(host, probes.UNREAD)
+    with contextlib.ExitStack() as stack:
+        tail = _open_tail(host, stack)
+        outcome = move.move(host, wish)
+        new = outcome.changes.get("level", {}).get("new")
+        found = armed.read_armed(host)
+        if outcome.result is not True or not new or found is None:
+            return outcome
+        before, log = _logs(host, before, tail)
     try:
         health.remember(host, found.sha256, before)
     except LivepatchError as problem:  # the level is in force: that the disk is full is said beside it
         return dataclasses.replace(outcome, details={**outcome.details, "health_error": problem.message})
-    seen = health.judge(before, health.sample(host))
+    seen = health.judge(before, health.sample(host, log))
     if seen.verdict is CheckVerdict.FAIL:
         return soak.unhealthy(host, found.name, new, outcome.changes["level"]["old"], seen)
     return dataclasses.replace(outcome, details={**outcome.details, "health": seen.document()})
+
+
+def _open_tail(host: Host, stack: contextlib.ExitStack) -> kmsg.Tail | None:
+    """The log from now on: reading all of it twice costs more than everything else that apply does."""
+    try:
+        return stack.enter_context(kmsg.Tail(host.roots))
+    except OSError:
+        return None
+
+
+def _logs(host: Host, before: Sample, tail: kmsg.Tail | None) -> tuple[Sample, Log]:
+    """The sample from before the move with the log as it was then, and the log now."""
+    if tail is None:
+        return before, probes.UNREAD
+    try:
+        records = tail.drain()
+    except OSError:
+        return before, probes.UNREAD
+    if tail.lost:
+        return before, probes.read_log(host)  # inconclusive: what was overwritten cannot be judged
+    last = records[-1].sequence if records else probes.read_log(host)[0]
+    first = records[0].sequence - 1 if records else last
+    return dataclasses.replace(before, last=first), (last, probes.faults_in(records))

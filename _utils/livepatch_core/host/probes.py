@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -60,9 +61,16 @@ def parse_sample(document: Mapping[str, Any]) -> Sample:
     )
 
 
-def sample(host: Host) -> Sample:
-    """Read everything once; raises nothing: what cannot be read is None."""
-    last, faults = _faults(host)
+Log = tuple["int | None", "tuple[tuple[int, str], ...]"]
+UNREAD: Log = (None, ())
+
+
+def sample(host: Host, log: Log | None = None) -> Sample:
+    """Read everything once; raises nothing: what cannot be read is None.
+
+    log: newest record and faults, where the caller has watched the kernel's log himself.
+    """
+    last, faults = read_log(host) if log is None else log
     return Sample(
         read_text(host.roots.proc / "sys/kernel/random/boot_id"),
         read_int(host.roots.proc / "sys/kernel/tainted"),
@@ -73,14 +81,19 @@ def sample(host: Host) -> Sample:
     )
 
 
-def _faults(host: Host) -> tuple[int | None, tuple[tuple[int, str], ...]]:
+def read_log(host: Host) -> Log:
+    """The newest record's number, and the faults in all that the log still holds."""
     try:
         newest, records = kmsg.find(host.roots, FAULT)
     except OSError:
-        return None, ()
-    # Facility 0 is the kernel's own: whoever writes to /dev/kmsg gets another (kernel/printk/printk.c).
-    faults = [(one.sequence, one.text) for one in records if one.priority >> 3 == 0]
-    return (newest.sequence if newest else 0), tuple(faults)
+        return UNREAD
+    return (newest.sequence if newest else 0), faults_in(records)
+
+
+def faults_in(records: Iterable[kmsg.Record]) -> tuple[tuple[int, str], ...]:
+    """Facility 0 is the kernel's own: whoever writes to /dev/kmsg gets another (kernel/printk/printk.c)."""
+    own = (one for one in records if one.priority >> 3 == 0)
+    return tuple((one.sequence, one.text) for one in own if re.match(FAULT, one.text))
 
 
 def _service(name: str) -> str | None:
