@@ -98,4 +98,5 @@ def _shown(level):
 
 
 def _nested(data):
-    return salt.output.get_printout("nested", __opts__)(data).rstrip()
+    # get_printout obeys --out (in opts) before its own argument, and would come back here for ever.
+    return salt.output.get_printout("nested", {**__opts__, "output": "nested"})(data).rstrip()

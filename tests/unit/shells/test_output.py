@@ -1,0 +1,29 @@
+"""Tables where they fit, nested data where they do not, both as the command line asks for them."""
+
+from __future__ import annotations
+
+import pytest
+import salt.config
+import salt.loader
+
+from tests.unit.house.sources import REPO
+
+STATUS = {"verdict": "patched", "level": 2, "kernel": {"release": "6.1.0-56-amd64"}, "flags": []}
+
+
+@pytest.fixture
+def output():
+    opts = salt.config.DEFAULT_MASTER_OPTS.copy()
+    opts.update(output="livepatch", color=False, outputter_dirs=[str(REPO / "_output")])
+    return salt.loader.outputters(opts)["livepatch"]
+
+
+def test_a_status_is_a_row(output):
+    heading, row = output({"hv1": STATUS}).splitlines()
+    assert heading.split()[:3] == ["HOST", "VERDICT", "LEVEL"]
+    assert row.split()[:4] == ["hv1", "patched", "2", "6.1.0-56-amd64"]
+
+
+@pytest.mark.parametrize("data", [{"levels": [1, 2]}, "a sentence", ["hv1"]])
+def test_what_is_no_host_is_nested_data(output, data):
+    assert str(next(iter(data)) if not isinstance(data, str) else data) in output(data)
