@@ -23,7 +23,10 @@ log = logging.getLogger(__name__)
 
 
 def livepatch():
-    """One key, or none where the kernel could not be read (no Linux)."""
+    """One key, or none where the kernel could not be read (no Linux), and none on the master: its programs
+    read grains too, and what stands under ``livepatch`` in its configuration is the master's."""
+    if __opts__.get("__role") == "master":
+        return {}
     try:
         host = Host(parse_settings(__opts__.get("livepatch")), lambda name: None)
         return {"livepatch": status.grain(host)}

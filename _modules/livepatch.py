@@ -14,7 +14,8 @@ Configuration (in the *minion's* configuration, never pillar), all optional:
       policy: approved        # or newest: this site wants no approvals
       on_stall: reverse       # what to do when a transition stalls: reverse, wait or keep
       deadline: 75            # seconds; scaled up with CPUs and threads
-      require_signature: false
+      require_signature: false  # the kernel module's own signature
+      publisher_key: /etc/salt/pki/publisher.pem  # or PEM, or base64: load no level he did not sign
       allow_load: false       # livepatch.load and livepatch.unload
       allow_force: false      # livepatch.force
       soak: 900               # seconds a level must be healthy before it is proven and may be loaded at boot
@@ -32,10 +33,12 @@ is 1 whenever ``result`` is False.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from pathlib import Path
 
 import salt.utils.args
+import salt.utils.data
 from salt.exceptions import CommandExecutionError, SaltException, SaltInvocationError
 
 import livepatch_core
@@ -44,10 +47,11 @@ livepatch_core.refresh()
 
 from livepatch_core.errors import LivepatchError
 from livepatch_core.host import apply as host_apply
-from livepatch_core.host import byhand, inquiry, journal, soak, watch
+from livepatch_core.host import byhand, events, inquiry, journal, lastact, soak, told, watch
 from livepatch_core.host import cves as host_cves
 from livepatch_core.host import persist as host_persist
 from livepatch_core.host import revert as host_revert
+from livepatch_core.host import stage as host_stage
 from livepatch_core.host import status as host_status
 from livepatch_core.host.context import Host
 from livepatch_core.host.move import Wish
@@ -56,6 +60,8 @@ from livepatch_core.host.recognise import recognise
 from livepatch_core.host.settings import parse_settings
 from livepatch_core.kernel.patches import read_patches
 from livepatch_core.words import Kind, OnStall
+
+log = logging.getLogger(__name__)
 
 __virtualname__ = "livepatch"
 
@@ -83,7 +89,9 @@ def status(**kwargs):
         salt '*' livepatch.status
     """
     host = _host(kwargs)
-    return _answer(lambda: host_status.status(host, inquiry.covered(host), recognise))
+    document = _answer(lambda: host_status.status(host, inquiry.covered(host), recognise))
+    _tell(host, None)
+    return document
 
 
 def apply(
@@ -122,11 +130,8 @@ def apply(
     """
     if level is None and approval is None:
         approval = _approval_in_pillar()
-    return _act(
-        lambda: host_apply.apply(
-            _host(kwargs), _wish(level, reason, approval, on_stall, deadline, override, test)
-        )
-    )
+    wish = _wish(level, reason, approval, on_stall, deadline, override, test)
+    return _act("apply", kwargs, lambda host: lastact.noted(host, wish, host_apply.apply))
 
 
 def revert(level=None, reason=None, approval=None, on_stall=None, deadline=None, test=False, **kwargs):
@@ -150,11 +155,8 @@ def revert(level=None, reason=None, approval=None, on_stall=None, deadline=None,
 
         salt 'host1' livepatch.revert reason='customer sees stalls'
     """
-    return _act(
-        lambda: host_revert.revert(
-            _host(kwargs), _wish(level, reason, approval, on_stall, deadline, None, test)
-        )
-    )
+    wish = _wish(level, reason, approval, on_stall, deadline, None, test)
+    return _act("revert", kwargs, lambda host: host_revert.revert(host, wish))
 
 
 def preflight(path=None, level=None, reason=None, approval=None, override=None, **kwargs):
@@ -205,9 +207,8 @@ def load(path, reason=None, on_stall=None, deadline=None, override=None, test=Fa
 
         salt 'lab1' livepatch.load /root/livepatch-test.ko reason='trying it'
     """
-    return _act(
-        lambda: byhand.load(_host(kwargs), _read(path), _order(reason, on_stall, deadline, override, test))
-    )
+    order = _order(reason, on_stall, deadline, override, test)
+    return _act("load", kwargs, lambda host: byhand.load(host, _read(path), order))
 
 
 def unload(name, reason=None, on_stall=None, deadline=None, test=False, **kwargs):
@@ -228,7 +229,8 @@ def unload(name, reason=None, on_stall=None, deadline=None, test=False, **kwargs
 
         salt 'lab1' livepatch.unload livepatch_test reason='done with it'
     """
-    return _act(lambda: byhand.unload(_host(kwargs), name, _order(reason, on_stall, deadline, None, test)))
+    order = _order(reason, on_stall, deadline, None, test)
+    return _act("unload", kwargs, lambda host: byhand.unload(host, name, order))
 
 
 def force(patch, reason=None, test=False, **kwargs):
@@ -250,7 +252,8 @@ def force(patch, reason=None, test=False, **kwargs):
 
         salt 'host1' livepatch.force livepatch_2 reason='approved by J. Doe, ticket 42'
     """
-    return _act(lambda: byhand.force(_host(kwargs), patch, _order(reason, None, None, None, test)))
+    order = _order(reason, None, None, None, test)
+    return _act("force", kwargs, lambda host: byhand.force(host, patch, order))
 
 
 def list_patches(**kwargs):
@@ -321,7 +324,7 @@ def wait(timeout=75, **kwargs):
 
         salt 'host1' livepatch.wait timeout=30
     """
-    return _act(lambda: watch.wait(_host(kwargs), _seconds("timeout", timeout)))
+    return _act("wait", kwargs, lambda host: watch.wait(host, _seconds("timeout", timeout)))
 
 
 def history(limit=20, **kwargs):
@@ -383,9 +386,8 @@ def adopt_ledger(ledger_id, rev=0, reason=None, **kwargs):
 
         salt 'host1' livepatch.adopt_ledger ledger-7f3a reason='master rebuilt'
     """
-    return _act(
-        lambda: byhand.adopt_ledger(_host(kwargs), ledger_id, rev, _order(reason, None, None, None, False))
-    )
+    order = _order(reason, None, None, None, False)
+    return _act("adopt_ledger", kwargs, lambda host: byhand.adopt_ledger(host, ledger_id, rev, order))
 
 
 def unhold(reason=None, test=False, **kwargs):
@@ -404,16 +406,20 @@ def unhold(reason=None, test=False, **kwargs):
 
         salt 'host1' livepatch.unhold reason='trial is over'
     """
-    return _act(lambda: byhand.unhold(_host(kwargs), _order(reason, None, None, None, test)))
+    order = _order(reason, None, None, None, test)
+    return _act("unhold", kwargs, lambda host: byhand.unhold(host, order))
 
 
-def persist(test=False, **kwargs):
+def persist(test=False, expected=None, **kwargs):
     """
     Keep the level in force over a boot: the boot unit loads it with neither master nor network. At once if
-    the level has proved healthy for the soak time; otherwise as soon as it has.
+    the level has proved healthy for the soak time; otherwise as soon as it has. At level 0 there is nothing
+    to keep, which is well unless the next boot would load a level.
 
     test
         Change nothing; say what would be done.
+    expected
+        With ``test``: the level that will be in force by then, as a prediction of ``apply`` names it.
 
     CLI Example:
 
@@ -421,15 +427,19 @@ def persist(test=False, **kwargs):
 
         salt '*' livepatch.persist
     """
-    return _act(lambda: host_persist.persist(_host(kwargs), _testing(test)))
+    if _expected(expected, test) is None:
+        return _act("persist", kwargs, lambda host: host_persist.persist(host, _testing(test)))
+    return _act("persist", kwargs, lambda host: host_persist.predict(host, expected))
 
 
-def not_persisted(test=False, **kwargs):
+def not_persisted(test=False, expected=None, **kwargs):
     """
     Load nothing at boot any more. What is in force stays until then.
 
     test
         Change nothing; say what would be done.
+    expected
+        As for :py:func:`persist`.
 
     CLI Example:
 
@@ -437,7 +447,8 @@ def not_persisted(test=False, **kwargs):
 
         salt 'host1' livepatch.not_persisted
     """
-    return _act(lambda: host_persist.not_persisted(_host(kwargs), _testing(test)))
+    moved = _expected(expected, test) is not None
+    return _act("not_persisted", kwargs, lambda host: host_persist.not_persisted(host, _testing(test), moved))
 
 
 def quarantine(level, reason=None, test=False, **kwargs):
@@ -457,11 +468,8 @@ def quarantine(level, reason=None, test=False, **kwargs):
 
         salt 'host1' livepatch.quarantine 3 reason='stalls with our tracer'
     """
-    return _act(
-        lambda: host_persist.put_in_quarantine(
-            _host(kwargs), level, _order(reason, None, None, None, test)
-        )
-    )
+    order = _order(reason, None, None, None, test)
+    return _act("quarantine", kwargs, lambda host: host_persist.put_in_quarantine(host, level, order))
 
 
 def release(level, reason=None, test=False, **kwargs):
@@ -481,7 +489,8 @@ def release(level, reason=None, test=False, **kwargs):
 
         salt 'host1' livepatch.release 3 reason='rack 12 lost its power'
     """
-    return _act(lambda: host_persist.release(_host(kwargs), level, _order(reason, None, None, None, test)))
+    order = _order(reason, None, None, None, test)
+    return _act("release", kwargs, lambda host: host_persist.release(host, level, order))
 
 
 def health(**kwargs):
@@ -498,18 +507,55 @@ def health(**kwargs):
     return _answer(lambda: soak.check_now(_host(kwargs)).document())
 
 
-def brief(**kwargs):
+def brief(health=False, grains=None, **kwargs):
     """
-    The few facts that the beacon compares: verdict, flags, level, drift, what is quarantined or held. Reads
-    no catalog, so it asks nothing of the master. Fit for the mine.
+    The few facts that beacon and rollout compare: verdict, flags, level, drift, what is quarantined or held,
+    kernel build, the rev acted on, how the last act under an approval ended. Reads no catalog, so it asks
+    nothing of the master. Fit for the mine.
+
+    health
+        Also ask the probes, as :py:func:`health` does.
+    grains
+        Names of grains whose values are wanted beside it, a list.
 
     CLI Example:
 
     .. code-block:: bash
 
         salt '*' livepatch.brief
+        salt '*' livepatch.brief health=True
     """
-    return _answer(lambda: host_status.brief(_host(kwargs)))
+    document = _answer(lambda: _brief(_host(kwargs), health is True))
+    wanted = grains if isinstance(grains, list) else []
+    values = {name: salt.utils.data.traverse_dict_and_list(__grains__, name) for name in map(str, wanted)}
+    return {**document, "grains": values} if wanted else document
+
+
+def stage(builds=None, payloads=None, spread=0, **kwargs):
+    """
+    Fetch the module of a level ahead of the move, check its digest and keep it; nothing is loaded, and it
+    needs no approval to be there. A rollout calls this before it approves.
+
+    builds
+        By kernel build, as in an approval: ``{build_id: {"level": 2, "sha256": "..."}}``.
+    payloads
+        By kernel build, for a level that the file server withholds: its catalog entry and the module itself.
+    spread
+        Seconds over which the hosts divide themselves before they fetch.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt 'host1' livepatch.stage '{"4f1c...": {"level": 2, "sha256": "9a3e..."}}'
+    """
+    host = _host(kwargs)
+    try:
+        answer = {"result": True, **host_stage.stage(host, builds, payloads, spread)}
+    except LivepatchError as error:
+        __context__["retcode"] = 1
+        answer = {"result": False, "comment": str(error), "kind": str(error.kind)}
+    return {**answer, "look": _answer(lambda: _brief(host, True))}
 
 
 def at_level(**kwargs):
@@ -528,7 +574,7 @@ def at_level(**kwargs):
 def soaked(**kwargs):
     """
     Do the health check that is due for a level that has yet to prove itself, as the systemd timer does, and
-    revert it if it fails; for hosts without the timer, and for probes that call execution functions.
+    revert it if it fails; for hosts without the timer, and for probes that need a master or pillar.
 
     CLI Example:
 
@@ -536,7 +582,7 @@ def soaked(**kwargs):
 
         salt '*' livepatch.soaked
     """
-    return _act(lambda: soak.tick(_host(kwargs)))
+    return _act("soaked", kwargs, soak.tick)
 
 
 def cves(**kwargs):
@@ -572,9 +618,16 @@ def _host(kwargs):
         "id": __opts__["id"],
     }
     saltenv = kwargs.get("saltenv") or __opts__.get("saltenv") or "base"
-    return Host(
-        settings, lambda name: _fetch(f"{settings.catalog.rstrip('/')}/{name}", saltenv), who, ask=_ask
-    )
+
+    def fetch(name):
+        return _fetch(f"{settings.catalog.rstrip('/')}/{name}", saltenv)
+
+    return Host(settings, host_stage.serving(settings, fetch), who, ask=_ask)
+
+
+def _brief(host, health):
+    document = host_status.brief(host)
+    return {**document, "health": soak.check_now(host).document()} if health else document
 
 
 def _ask(fun, args):
@@ -654,6 +707,12 @@ def _testing(test):
     return bool(test) or bool(__opts__.get("test"))
 
 
+def _expected(level, test):
+    if level is not None and (type(level) is not int or level < 0 or not _testing(test)):
+        raise SaltInvocationError(f"expected is {level!r}: it is an integer from 0, and goes with test=True")
+    return level
+
+
 def _stall_word(value):
     try:
         return None if value is None else OnStall(value)
@@ -677,15 +736,50 @@ def _seconds(name, value):
     return float(value)
 
 
-def _act(perform):
-    """Run an act: its document and the return code that goes with it, also when it was refused."""
+def _act(verb, kwargs, perform):
+    """Run an act: its document and the return code that goes with it, also when it was refused; the master
+    is told what it changed."""
+    host = _host(kwargs)
     try:
-        outcome = perform()
+        outcome = perform(host)
     except LivepatchError as error:
         outcome = refused(error)
     if outcome.result is False:
         __context__["retcode"] = 1
+    _tell(host, events.of_act(verb, outcome, host.who))
     return outcome.document()
+
+
+def _tell(host, event):
+    """Send ``event``, if there is one, and the crashes of which nobody was told; then the grain is read anew.
+
+    Whatever fails here is logged: what was done is done.
+    """
+    try:
+        crashes = told.tell(host, lambda crash: _send(events.of_crash(crash, host.who)))
+    except LivepatchError as problem:
+        log.warning("the master is not told of crashes: %s", problem)
+        crashes = ()
+    if event is not None:
+        _send(event)
+    if crashes or event is not None:
+        _call("saltutil.refresh_grains", refresh_pillar=False)
+
+
+def _send(event):
+    return _call("event.send", event.tag, dict(event.data))
+
+
+def _call(function, *args, **kwargs):
+    """Whether it did what it says; the act that this comes after does not fail for it."""
+    try:
+        done = bool(__salt__[function](*args, **kwargs))
+    except (SaltException, OSError, KeyError) as problem:
+        log.warning("%s failed: %s: %s", function, type(problem).__name__, problem)
+        return False
+    if not done:
+        log.warning("%s (%s) reached no minion", function, ", ".join(map(str, args[:1])))
+    return done
 
 
 def _answer(ask):

@@ -22,9 +22,6 @@ word of a fixed list; then ``salt-run`` ends with 1 and an orchestration's ``sal
 
 from __future__ import annotations
 
-import os
-import pwd
-
 import salt.utils.args
 
 import livepatch_core
@@ -34,7 +31,6 @@ livepatch_core.refresh()
 from livepatch_core.catalog import calls, entry, standing, transfer
 from livepatch_core.catalog import publish as publishing
 from livepatch_core.catalog import verify as checking
-from livepatch_core.catalog.author import author
 from livepatch_core.catalog.settings import parse_master
 
 __virtualname__ = "livepatch_catalog"
@@ -282,14 +278,8 @@ def _master():
 
 
 def _author(why):
-    """``__user__`` is put into a runner's globals by Salt when it is called."""
-    user, local = globals().get("__user__"), pwd.getpwuid(os.geteuid()).pw_name
-    return author(user, local, os.environ, why, calls.now())
+    return calls.author_of(globals().get("__user__"), why)
 
 
 def _answer(act, kwargs):
-    """The answer with both return codes: that of salt-run in it, that of salt.runner in ``__context__``."""
-    answer = calls.answer(act, salt.utils.args.clean_kwargs(**kwargs))
-    if answer.get("result") is False:
-        __context__["retcode"] = answer["retcode"] = 1
-    return answer
+    return calls.concluded(act, salt.utils.args.clean_kwargs(**kwargs), __context__)

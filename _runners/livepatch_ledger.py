@@ -23,8 +23,6 @@ word of a fixed list; then ``salt-run`` ends with 1 and an orchestration's ``sal
 from __future__ import annotations
 
 import json
-import os
-import pwd
 
 import salt.client
 import salt.utils.args
@@ -36,7 +34,6 @@ import livepatch_core
 livepatch_core.refresh()
 
 from livepatch_core.catalog import calls
-from livepatch_core.catalog.author import author
 from livepatch_core.catalog.settings import parse_master
 from livepatch_core.catalog.shelf import read_shelves, releases
 from livepatch_core.errors import LivepatchError
@@ -358,14 +355,8 @@ def _master():
 
 
 def _author(why):
-    """``__user__`` is put into a runner's globals by Salt when it is called."""
-    user, local = globals().get("__user__"), pwd.getpwuid(os.geteuid()).pw_name
-    return author(user, local, os.environ, why, calls.now())
+    return calls.author_of(globals().get("__user__"), why)
 
 
 def _answer(act, kwargs):
-    """The answer with both return codes: that of salt-run in it, that of salt.runner in ``__context__``."""
-    answer = calls.answer(act, salt.utils.args.clean_kwargs(**kwargs))
-    if answer.get("result") is False:
-        __context__["retcode"] = answer["retcode"] = 1
-    return answer
+    return calls.concluded(act, salt.utils.args.clean_kwargs(**kwargs), __context__)

@@ -24,6 +24,7 @@ from salt.exceptions import CommandExecutionError, SaltInvocationError
 __virtualname__ = "livepatch"
 
 CHOICES = ("fail", "warn", "ok")
+PREDICTED = "livepatch.predicted_level"  # in the context that the states of one run share
 
 
 def __virtual__():
@@ -38,6 +39,7 @@ def applied(
     reason=None,
     uncovered="fail",
     unsupported="fail",
+    frozen="fail",
     on_stall=None,
     deadline=None,
     override=None,
@@ -58,6 +60,8 @@ def applied(
         ``ok``.
     unsupported
         The same for a kernel that cannot be live-patched.
+    frozen
+        The same for a host that somebody has frozen (``livepatch_ledger.freeze``): it holds its level.
     on_stall, deadline, override
         As for :py:func:`livepatch.apply`.
 
@@ -68,7 +72,7 @@ def applied(
             - uncovered: warn
             - unsupported: ok
     """
-    said = {"uncovered": uncovered, "unsupported": unsupported}
+    said = {"uncovered": uncovered, "unsupported": unsupported, "frozen": frozen}
     wrong = [f"{key} is {value!r}, not one of {', '.join(CHOICES)}" for key, value in said.items()]
     wrong = [text for text, value in zip(wrong, said.values()) if value not in CHOICES]
     if level not in ("approved", "newest") and type(level) is not int:
@@ -108,7 +112,8 @@ def absent(name, reason=None, on_stall=None, deadline=None):
 def persisted(name):
     """
     The level in force is loaded again at boot, without a master: at once if it has proved healthy, else as
-    soon as it has.
+    soon as it has. True at level 0 too, where the next boot loads nothing. With ``test=True`` after an
+    ``applied`` or ``absent`` of the same run it goes by the level that these predict.
 
     name
         Any name.
@@ -118,7 +123,7 @@ def persisted(name):
         there after a boot:
           livepatch.persisted: []
     """
-    return _done(name, "persist", {}, {})
+    return _done(name, "persist", {}, {"expected": _predicted()})
 
 
 def not_persisted(name):
@@ -133,7 +138,7 @@ def not_persisted(name):
         gone after a boot:
           livepatch.not_persisted: []
     """
-    return _done(name, "not_persisted", {}, {})
+    return _done(name, "not_persisted", {}, {"expected": _predicted()})
 
 
 def mod_watch(name, sfun="applied", **kwargs):
@@ -164,6 +169,11 @@ def mod_watch(name, sfun="applied", **kwargs):
     return functions[sfun](name, **wanted)
 
 
+def _predicted():
+    """The level that an earlier state of this dry run would have brought about, None where none would."""
+    return __context__.get(PREDICTED) if __opts__.get("test") else None
+
+
 def _arguments(function):
     return function.__code__.co_varnames[1 : function.__code__.co_argcount]
 
@@ -180,6 +190,8 @@ def _done(name, verb, choices, arguments):
         __context__.pop("retcode", None)  # the module took it for a failure; here it is none
         state = _state(name, True, answer["comment"])
         return {**state, "warnings": [answer["comment"]]} if choice == "warn" else state
+    if answer.get("test") and verb == "apply" and "level" in answer["changes"]:
+        __context__[PREDICTED] = answer["changes"]["level"]["new"]
     result = None if answer.get("test") and answer["changes"] else answer["result"]
     return _state(name, result, answer["comment"], answer["changes"])
 

@@ -60,6 +60,7 @@ class Kind(Word):
     BUSY = "busy"
     FTRACE = "ftrace"
     UNAPPROVED = "unapproved"
+    FROZEN = "frozen"  # the ledger hands out no approval until somebody thaws this host
     SUPERSEDED = "superseded"
     FOREIGN_LEDGER = "foreign-ledger"
     CATALOG = "catalog"

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import datetime
-from collections.abc import Callable, Collection
+import os
+import pwd
+from collections.abc import Callable, Collection, MutableMapping
 from pathlib import Path
 from typing import Any
 
+from livepatch_core.catalog.author import Author, author
 from livepatch_core.errors import LivepatchError
 from livepatch_core.words import Kind
 
@@ -26,6 +29,22 @@ def answer(act: Callable[[], dict[str, Any]], unknown: Collection[str]) -> dict[
     except TypeError as problem:
         text = f"A defect in livepatch, {problem}: see what was changed before you go on."
         return {"result": False, "comment": text, "kind": str(Kind.INTERNAL)}
+
+
+def concluded(
+    act: Callable[[], dict[str, Any]], unknown: Collection[str], context: MutableMapping[str, Any]
+) -> dict[str, Any]:
+    """``answer`` with both return codes: that of salt-run in it, that of salt.runner in ``context``, which is
+    the runner's ``__context__``."""
+    given = answer(act, unknown)
+    if given.get("result") is False:
+        context["retcode"] = given["retcode"] = 1
+    return given
+
+
+def author_of(user: object, why: object) -> Author:
+    """user: what Salt puts into a runner's globals as ``__user__`` when it is called."""
+    return author(user, pwd.getpwuid(os.geteuid()).pw_name, os.environ, why, now())
 
 
 def text(name: str, value: object) -> str | None:

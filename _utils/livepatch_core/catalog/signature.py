@@ -112,6 +112,7 @@ def _refused(text: str) -> LivepatchError:
         Kind.SIGNATURE,
         f"{text}; nothing was changed.",
         remedy="Find out who wrote the catalog; publish the level again with the publisher's key.",
+        why=text,
     )
 
 
@@ -120,4 +121,5 @@ def _bad_key(what: str, why: str) -> LivepatchError:
         Kind.ARGUMENT,
         f"{what} cannot be used: {why}; nothing was changed.",
         remedy="Make one with: openssl genpkey -algorithm ed25519 (chmod 600).",
+        why=why,
     )

@@ -8,6 +8,7 @@ import dataclasses
 from livepatch_core.errors import LivepatchError
 from livepatch_core.host import armed, health, move, probes, soak
 from livepatch_core.host.context import Host
+from livepatch_core.host.lock import exclusive
 from livepatch_core.host.move import Wish
 from livepatch_core.host.outcome import Outcome
 from livepatch_core.host.probes import Log, Sample
@@ -18,14 +19,19 @@ from livepatch_core.words import CheckVerdict
 def apply(host: Host, wish: Wish) -> Outcome:
     """As host/move.py, and health after it. Raises LivepatchError for whatever is refused or fails.
 
-    A level that is loaded stays armed until its soak has ended (soak.py).
+    One lock from before the first sample to the end of the revert that a failed probe asks for: no other act
+    can come between what is judged and what is reverted. A level that is loaded stays armed until its soak
+    has ended (soak.py).
     """
-    if wish.test:
-        return move.move(host, wish)
+    with exclusive(host.settings.lock_file, "apply", test=wish.test):
+        return move.locked(host, wish) if wish.test else _watched(host, wish)
+
+
+def _watched(host: Host, wish: Wish) -> Outcome:
     before = health.sample(host, probes.UNREAD)
     with contextlib.ExitStack() as stack:
         tail = _open_tail(host, stack)
-        outcome = move.move(host, wish)
+        outcome = move.locked(host, wish)
         new = outcome.changes.get("level", {}).get("new")
         found = armed.read_armed(host)
         if outcome.result is not True or not new or found is None:
@@ -37,7 +43,7 @@ def apply(host: Host, wish: Wish) -> Outcome:
         return dataclasses.replace(outcome, details={**outcome.details, "health_error": problem.message})
     seen = health.judge(before, health.sample(host, log))
     if seen.verdict is CheckVerdict.FAIL:
-        return soak.unhealthy(host, found.name, new, outcome.changes["level"]["old"], seen)
+        return soak.unhealthy(host, found.name, new, outcome.changes["level"]["old"], seen, outcome)
     return dataclasses.replace(outcome, details={**outcome.details, "health": seen.document()})
 
 

@@ -10,6 +10,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from livepatch_core.errors import LivepatchError
 from livepatch_core.host.record import ByHand, Record
@@ -22,6 +23,7 @@ class Source(Word):
     APPROVAL = "approval"
     BY_HAND = "by-hand"
     NEWEST = "newest"
+    BOOT = "boot"  # a proven level, bounded by what the host was told before
 
 
 @dataclass(frozen=True)
@@ -55,14 +57,25 @@ class Target:
     reason: str = ""
 
 
+def authority(source: Source, level: int, record: Record) -> dict[str, Any]:
+    """By what right a host goes to ``level``, for its journal: the approval, or whoever went without one.
+
+    record: that of a host which has accepted the approval.
+    """
+    said: dict[str, Any] = {"source": str(source), "level": level}
+    if source is not Source.APPROVAL and source is not Source.BOOT:
+        return said
+    return {**said, "ledger_id": record.ledger_id, "rev": record.rev}
+
+
 def parse_approval(value: object) -> Approval:
-    """A job argument or a pillar value; raises LivepatchError (unapproved) for whatever is not one."""
+    """A job argument or a pillar value; LivepatchError (unapproved, frozen) for whatever is none."""
     if value is None:
         raise _hold("no approval was given and none was found")
     if not isinstance(value, Mapping):
         raise _hold(f"the approval is not a mapping but {type(value).__name__}")
     if value.get("error"):
-        raise _hold(f"the approval could not be had: {value['error']}")
+        raise _withheld(value["error"], value.get("kind") == Kind.FROZEN)
     ledger_id, rev, builds = value.get("ledger_id"), value.get("rev"), value.get("builds")
     if not isinstance(ledger_id, str) or not ledger_id:
         raise _hold("the approval names no ledger (ledger_id)")
@@ -159,6 +172,17 @@ def _hold(why: str) -> LivepatchError:
         Kind.UNAPPROVED,
         f"This host holds its level, because {why}; nothing was changed.",
         remedy="Approve a level for it (livepatch_ledger.approve), or give level= and reason= by hand.",
+    )
+
+
+def _withheld(why: object, frozen: bool) -> LivepatchError:
+    """frozen: somebody wants it so, and the sentence says who, since when and why."""
+    if not frozen:
+        return _hold(f"the approval could not be had: {why}")
+    return LivepatchError(
+        Kind.FROZEN,
+        f"This host holds its level, because {why}; nothing was changed.",
+        remedy="When that is over: livepatch_ledger.unfreeze.",
     )
 
 

@@ -7,6 +7,7 @@ from typing import Any
 from livepatch_core.catalog.model import Fix, Level, LevelStatus
 from livepatch_core.errors import LivepatchError
 from livepatch_core.host import armed, change, crash, health, move, nextboot, preflight, quarantine, store
+from livepatch_core.host.approval import Source, authority
 from livepatch_core.host.change import Ending
 from livepatch_core.host.context import Host
 from livepatch_core.host.facts import gather
@@ -80,7 +81,14 @@ def _load(host: Host, kernel: Kernel, record: Record, kept: Kept) -> change.Chan
     boot_id = change.boot_of(kernel)
     loaded = promise(host, module, boot_id, _level(kept))
     intent = change.new_intent(
-        host, Act.LOAD, True, module.name, boot_id, loaded=loaded, reason="proven level, at boot"
+        host,
+        Act.LOAD,
+        True,
+        module.name,
+        boot_id,
+        loaded=loaded,
+        reason="proven level, at boot",
+        authority=authority(Source.BOOT, kept.level, record),
     )
     limits = change.limits_for(host, kernel.environment, None, None)
     return change.load(host, record, loaded, intent, image, limits)

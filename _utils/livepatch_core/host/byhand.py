@@ -10,6 +10,7 @@ import dataclasses
 from livepatch_core.errors import LivepatchError
 from livepatch_core.host import change, move, preflight, quarantine, recovery
 from livepatch_core.host.account import account, failure
+from livepatch_core.host.approval import Source
 from livepatch_core.host.context import Host
 from livepatch_core.host.facts import gather
 from livepatch_core.host.intent import Act
@@ -23,6 +24,8 @@ from livepatch_core.kernel.running import Kernel, read_kernel
 from livepatch_core.kernel.stragglers import Scan, scan
 from livepatch_core.modulefile.read import read_with_payload
 from livepatch_core.words import Kind, OnStall
+
+BY_HAND = {"source": str(Source.BY_HAND)}  # these verbs name no level
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,7 +62,9 @@ def load(host: Host, data: bytes, order: Order) -> Outcome:
         change.sweep(host, kernel, record, module.name)
         boot_id = change.boot_of(kernel)
         loaded = promise(host, module, boot_id, None)
-        intent = change.new_intent(host, Act.LOAD, True, module.name, boot_id, loaded=loaded, reason=reason)
+        intent = change.new_intent(
+            host, Act.LOAD, True, module.name, boot_id, loaded=loaded, reason=reason, authority=BY_HAND
+        )
         limits = change.limits_for(host, kernel.environment, order.on_stall, order.deadline)
         done = change.load(host, record, loaded, intent, image, limits)
         return _reported(host, kernel, record, done, f"Module {module.name} is in force.")
@@ -87,7 +92,9 @@ def unload(host: Host, name: str, order: Order) -> Outcome:
             )
         boot_id = change.boot_of(kernel)
         loaded = record.find_loaded(name, boot_id)
-        intent = change.new_intent(host, Act.DISABLE, False, name, boot_id, loaded=loaded, reason=reason)
+        intent = change.new_intent(
+            host, Act.DISABLE, False, name, boot_id, loaded=loaded, reason=reason, authority=BY_HAND
+        )
         limits = change.limits_for(host, kernel.environment, order.on_stall, order.deadline)
         done = change.switch(host, record, intent, limits)
         return _reported(host, kernel, record, done, f"Patch {name} is out of force and its module removed.")
@@ -124,6 +131,7 @@ def force(host: Host, patch: str, order: Order) -> Outcome:
             boot_id,
             loaded=record.find_loaded(patch, boot_id),
             reason=reason,
+            authority=BY_HAND,
             evidence=_evidence(evidence),
         )
         forced = Forced(patch, reason, boot_id, host.timestamp())

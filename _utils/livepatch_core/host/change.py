@@ -10,7 +10,7 @@ from __future__ import annotations
 import dataclasses
 import errno
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -108,6 +108,7 @@ def new_intent(
     *,
     loaded: Loaded | None,
     reason: str,
+    authority: Mapping[str, Any],
     evidence: tuple[str, ...] = (),
 ) -> Intent:
     before = tuple(one.name for one in read_patches(host.roots))
@@ -125,6 +126,7 @@ def new_intent(
         dict(host.who),
         reason,
         evidence,
+        authority=authority,
     )
 
 

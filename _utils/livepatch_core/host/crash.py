@@ -20,7 +20,7 @@ TELLING = ("Kernel panic", "BUG:", "Oops", "RIP:", "Call Trace", "general protec
 READ_MAX = 1 << 20
 
 
-def breaker(host: Host, boot_id: str, archives: Iterable[Path] = ARCHIVES) -> Warded | None:
+def breaker(host: Host, boot_id: str) -> Warded | None:
     """Ward off what was armed in another boot; None when nothing was. Disarms only once that is durable.
 
     Where the boot unit is not enabled nothing disarms at the end of a soak or at an orderly shutdown: there
@@ -30,7 +30,7 @@ def breaker(host: Host, boot_id: str, archives: Iterable[Path] = ARCHIVES) -> Wa
     if found is None or found.boot_id == boot_id:
         return None
     until = host.now() if host.settings.boot_unit.exists() else found.since + host.settings.soak + SLACK
-    evidence = find_evidence(host, found.since, until, archives)
+    evidence = find_evidence(host, found.since, until, ARCHIVES)
     warded = None
     if evidence or host.settings.boot_unit.exists():
         warded = judge(found, evidence, host.timestamp())

@@ -9,12 +9,13 @@ from typing import Any
 from livepatch_core.catalog.model import Level
 from livepatch_core.catalog.resolve import newest
 from livepatch_core.errors import LivepatchError
-from livepatch_core.host import journal, move, preflight, quarantine
+from livepatch_core.host import journal, move, preflight, publisher, quarantine
 from livepatch_core.host.approval import Source
+from livepatch_core.host.checks.check import Check
 from livepatch_core.host.context import Host
 from livepatch_core.host.facts import gather
 from livepatch_core.host.move import Wish
-from livepatch_core.host.offer import choose_level, fetch_offer, read_catalog
+from livepatch_core.host.offer import choose_level, fetch_catalog, fetch_offer, read_catalog
 from livepatch_core.host.record import read_record
 from livepatch_core.kernel.identity import read_identity
 from livepatch_core.kernel.running import read_kernel
@@ -73,9 +74,12 @@ def preflight_level(host: Host, wish: Wish) -> dict[str, Any]:
     if target.source is not Source.NEWEST and target.level == 0:
         return {"result": True, "comment": "Level 0 loads nothing: there is nothing to check.", "checks": []}
     release = kernel.identity.release
-    level = choose_level(read_catalog(host, release), kernel.identity, target)
+    fetched = fetch_catalog(host, release)
+    level = choose_level(fetched.catalog, kernel.identity, target)
     quarantine.refuse(host, level.sha256)
-    return preflight_module(host, fetch_offer(host, release, level, target.sha256).module, wish.override)
+    signed = publisher.examine(host, fetched.data, kernel.identity.build_id or "", level)
+    module = fetch_offer(host, release, level, target.sha256).module
+    return preflight_module(host, module, wish.override, signed)
 
 
 def preflight_file(host: Host, data: bytes, override: Iterable[str]) -> dict[str, Any]:
@@ -83,10 +87,14 @@ def preflight_file(host: Host, data: bytes, override: Iterable[str]) -> dict[str
     return preflight_module(host, read_module(data), override)
 
 
-def preflight_module(host: Host, module: ModuleFile, override: Iterable[str]) -> dict[str, Any]:
-    """Every check of one module against this kernel; ``result`` says whether apply would load it."""
+def preflight_module(
+    host: Host, module: ModuleFile, override: Iterable[str], before: tuple[Check, ...] = ()
+) -> dict[str, Any]:
+    """Every check of one module against this kernel, and those made ``before``; ``result`` says whether apply
+    would load it."""
     facts = gather(host.roots, read_kernel(host.roots), module, read_record(host.settings.record_file))
-    checks = preflight.examine(preflight.Subject(module, host.settings.require_signature), facts, override)
+    subject = preflight.Subject(module, host.settings.require_signature)
+    checks = (*before, *preflight.examine(subject, facts, override))
     first = preflight.refusal(checks)
     passed = sum(check.verdict is CheckVerdict.PASS for check in checks)
     comment = f"{passed} of {len(checks)} checks pass; "

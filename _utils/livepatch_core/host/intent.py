@@ -7,7 +7,7 @@ journal; so each change of the kernel stands there once, whatever moment the pro
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from livepatch_core.words import Word
@@ -29,6 +29,7 @@ class Intent:
     before: names of the patches there. began: as Host.timestamp gives it. evidence: what has to be known
     even if the process dies in the act (of force: the stragglers and their stacks). undone: the act is known
     to have begun and to be, or to have been, taken back; afterwards the kernel does not show that any more.
+    authority: by what right (approval.authority).
     """
 
     id: str
@@ -44,12 +45,14 @@ class Intent:
     reason: str = ""
     evidence: tuple[str, ...] = ()
     undone: bool = False
+    authority: Mapping[str, Any] = field(default_factory=dict)
 
     def document(self) -> dict[str, Any]:
         plain = {"act": str(self.act), "before": list(self.before), "who": dict(self.who)}
+        plain["authority"] = dict(self.authority)
         return {**self.__dict__, **plain, "evidence": list(self.evidence)}
 
 
 def parse_intent(document: Mapping[str, Any]) -> Intent:
-    values = {**document, "act": Act(document["act"])}
+    values = {**document, "act": Act(document["act"]), "authority": dict(document.get("authority", {}))}
     return Intent(**{**values, **{key: tuple(values.get(key, ())) for key in ("before", "evidence")}})

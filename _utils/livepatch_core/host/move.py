@@ -10,16 +10,25 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from livepatch_core.errors import LivepatchError
-from livepatch_core.host import blocks, change, crash, preflight, quarantine, recovery
+from livepatch_core.host import blocks, change, crash, preflight, publisher, quarantine, recovery
 from livepatch_core.host.account import account, failure, shown
-from livepatch_core.host.approval import Source, Target, accept, by_hand, held_by_hand, judge, parse_approval
+from livepatch_core.host.approval import (
+    Source,
+    Target,
+    accept,
+    authority,
+    by_hand,
+    held_by_hand,
+    judge,
+    parse_approval,
+)
 from livepatch_core.host.change import Change, Ending, Limits
 from livepatch_core.host.checks.check import Check
 from livepatch_core.host.context import Host
 from livepatch_core.host.facts import gather
 from livepatch_core.host.intent import Act
 from livepatch_core.host.lock import exclusive
-from livepatch_core.host.offer import Offer, choose_level, fetch_offer, read_catalog
+from livepatch_core.host.offer import Offer, choose_level, fetch_catalog, fetch_offer
 from livepatch_core.host.outcome import Outcome, changes, refused
 from livepatch_core.host.promise import promise
 from livepatch_core.host.recognise import recognise
@@ -61,28 +70,37 @@ class Plan:
     def level(self) -> int:
         return self.offer.level.number if self.offer else 0
 
+    @property
+    def authority(self) -> dict[str, Any]:
+        return authority(self.target.source, self.level, self.record)
+
 
 def move(host: Host, wish: Wish) -> Outcome:
     """Go to the level that ``wish`` means. Raises LivepatchError for whatever is refused or fails."""
     with exclusive(host.settings.lock_file, "apply", test=wish.test):
-        record = read_record(host.settings.record_file)
-        if not wish.test:
-            record = recover(host, record)
-        kernel = read_kernel(host.roots)
-        if not wish.test:
-            crash.breaker(host, change.boot_of(kernel))
-        record = recognise(host, kernel, record)
-        record = note_approval(host, wish, record, kernel)
-        target, accepted = aim(host, wish, record, kernel)
-        plan = make_plan(host, wish, kernel, target, accepted)
-        if wish.test:
-            return predicted(plan)
-        change.sweep(host, kernel, accepted, plan.offer.module.name if plan.offer else None)
-        if plan.route.steps:
-            return carry_out(host, plan, wish)
-        if accepted != record:
-            write_record(host.settings.record_file, accepted)
-        return _nothing_to_do(plan)
+        return locked(host, wish)
+
+
+def locked(host: Host, wish: Wish) -> Outcome:
+    """``move`` for a caller that holds the host's lock, and keeps it for what comes after."""
+    record = read_record(host.settings.record_file)
+    if not wish.test:
+        record = recover(host, record)
+    kernel = read_kernel(host.roots)
+    if not wish.test:
+        crash.breaker(host, change.boot_of(kernel))
+    record = recognise(host, kernel, record)
+    record = note_approval(host, wish, record, kernel)
+    target, accepted = aim(host, wish, record, kernel)
+    plan = make_plan(host, wish, kernel, target, accepted)
+    if wish.test:
+        return predicted(plan)
+    change.sweep(host, kernel, accepted, plan.offer.module.name if plan.offer else None)
+    if plan.route.steps:
+        return carry_out(host, plan, wish)
+    if accepted != record:
+        write_record(host.settings.record_file, accepted)
+    return _nothing_to_do(plan)
 
 
 def recover(host: Host, record: Record) -> Record:
@@ -114,17 +132,19 @@ def make_plan(host: Host, wish: Wish, kernel: Kernel, target: Target, record: Re
     if target.level == 0:
         route = choose(situation.ours, 0, None)
         return Plan(kernel, record, situation, target, None, route, ())
-    catalog = read_catalog(host, kernel.identity.release)
+    fetched = fetch_catalog(host, kernel.identity.release)
     if not wish.test:
-        blocks.note(host, catalog, kernel.identity.build_id)
-    level = choose_level(catalog, kernel.identity, target)
+        blocks.note(host, fetched.catalog, kernel.identity.build_id)
+    level = choose_level(fetched.catalog, kernel.identity, target)
     quarantine.refuse(host, level.sha256)
+    signed = publisher.examine(host, fetched.data, kernel.identity.build_id or "", level)
+    preflight.refuse(signed, level.name)
     offer = fetch_offer(host, kernel.identity.release, level, target.sha256)
     if _already_there(situation, level.number, level.sha256):
         return Plan(kernel, record, situation, target, offer, Route((), "Nothing to do."), ())
     route = choose(situation.ours, level.number, offer.module)
     checks = _preflight(host, kernel, record, offer, route, wish.override)
-    return Plan(kernel, record, situation, target, offer, route, checks)
+    return Plan(kernel, record, situation, target, offer, route, (*signed, *checks))
 
 
 def aim(host: Host, wish: Wish, record: Record, kernel: Kernel) -> tuple[Target, Record]:
@@ -164,7 +184,14 @@ def _load(host: Host, record: Record, plan: Plan, limits: Limits) -> Change:
     assert offer is not None  # a route has a load step only for a level above 0
     loaded = promise(host, offer.module, boot_id, offer.level)
     intent = change.new_intent(
-        host, Act.LOAD, True, offer.module.name, boot_id, loaded=loaded, reason=plan.target.reason
+        host,
+        Act.LOAD,
+        True,
+        offer.module.name,
+        boot_id,
+        loaded=loaded,
+        reason=plan.target.reason,
+        authority=plan.authority,
     )
     return change.load(host, record, loaded, intent, offer.image, limits)
 
@@ -173,7 +200,14 @@ def _disable(host: Host, record: Record, plan: Plan, patch: str, limits: Limits)
     boot_id = change.boot_of(plan.kernel)
     loaded = record.find_loaded(patch, boot_id)
     intent = change.new_intent(
-        host, Act.DISABLE, False, patch, boot_id, loaded=loaded, reason=plan.target.reason
+        host,
+        Act.DISABLE,
+        False,
+        patch,
+        boot_id,
+        loaded=loaded,
+        reason=plan.target.reason,
+        authority=plan.authority,
     )
     return change.switch(host, record, intent, limits)
 

@@ -58,6 +58,9 @@ def read_choice(host: Host, kernel: str | None, record: Record) -> Choice:
     kept = store.read_store(host, kernel)
     refused = blocks.read_blocks(host, kernel)
     refused.update({one.sha256: f"{one.ward} ({one.reason})" for one in quarantine.read_warded(host)})
+    for one in kept:
+        if one.sha256 not in refused and not store.is_sound(host, kernel, one):
+            refused[one.sha256] = "damaged in the store"
     return choose(kept, bound_of(record), refused, switched_off(host))
 
 
@@ -84,6 +87,6 @@ def next_boot(host: Host, kernel: str | None, record: Record, level: int | None)
     shown: dict[str, Any] = {"level": choice.level, "why": choice.why}
     if choice.kept is not None and not host.settings.boot_unit.exists():
         shown = {"level": 0, "why": f"level {choice.level} is kept, but the boot unit is not enabled"}
-    if choice.level != level and choice.why != NOTHING:
+    if shown["level"] != level and choice.why != NOTHING:
         shown["differs"] = f"now {'no known level' if level is None else f'level {level}'} is in force"
     return shown

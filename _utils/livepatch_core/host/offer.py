@@ -21,15 +21,32 @@ CATALOG_FILE = "catalog.yaml"
 
 @dataclass(frozen=True)
 class Offer:
-    """One level, its module as read, and the bytes that go into the kernel: all from the same buffer."""
+    """One level, its module as read, and the bytes that go into the kernel: all from the same buffer.
+
+    stored: that buffer as the catalog has it, compressed if it is stored so; its digest is the level's.
+    """
 
     level: Level
     module: ModuleFile
     image: bytes
+    stored: bytes
+
+
+@dataclass(frozen=True)
+class Fetched:
+    """A catalog, and the very bytes it was read from: a signature is checked on these."""
+
+    catalog: Catalog
+    data: bytes
 
 
 def read_catalog(host: Host, release: str) -> Catalog:
     """The catalog of one kernel release; raises LivepatchError (catalog) when it is missing or malformed."""
+    return fetch_catalog(host, release).catalog
+
+
+def fetch_catalog(host: Host, release: str) -> Fetched:
+    """``read_catalog`` for who is going to load one of its levels."""
     name = f"{release}/{CATALOG_FILE}"
     data = host.fetch(name)
     if data is None:
@@ -46,7 +63,7 @@ def read_catalog(host: Host, release: str) -> Catalog:
             f"The catalog {name} says that it is for release {catalog.release}; nothing was changed.",
             remedy="Publish it in the directory of its own release.",
         )
-    return catalog
+    return Fetched(catalog, data)
 
 
 def choose_level(catalog: Catalog, identity: Identity, target: Target) -> Level:
@@ -106,4 +123,4 @@ def fetch_offer(host: Host, release: str, level: Level, approved_sha256: str | N
             ),
         )
     module, image = read_with_payload(data)
-    return Offer(level, module, image)
+    return Offer(level, module, image, data)

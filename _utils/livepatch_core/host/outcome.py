@@ -61,3 +61,11 @@ def changes(
     if sorted(old) != sorted(new):
         changed["patches"] = {"old": sorted(old), "new": sorted(new)}
     return changed
+
+
+def joined(first: Mapping[str, Any], second: Mapping[str, Any]) -> dict[str, Any]:
+    """The changes of two acts, one after the other, as of one: what is again as it was is none."""
+    changed = {**first, **second}
+    for what in first.keys() & second.keys():
+        changed[what] = {"old": first[what]["old"], "new": second[what]["new"]}
+    return {what: one for what, one in changed.items() if one["old"] != one["new"]}

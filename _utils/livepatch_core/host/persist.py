@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 from livepatch_core.errors import LivepatchError
-from livepatch_core.host import armed, quarantine, store
+from livepatch_core.host import armed, nextboot, preflight, publisher, quarantine, store
 from livepatch_core.host.approval import Source, Target
 from livepatch_core.host.armed import Armed
 from livepatch_core.host.byhand import Order, need_reason
 from livepatch_core.host.context import Host
 from livepatch_core.host.lock import exclusive
-from livepatch_core.host.offer import choose_level, fetch_offer, read_catalog
+from livepatch_core.host.offer import choose_level, fetch_catalog, fetch_offer, read_catalog
 from livepatch_core.host.outcome import Outcome
 from livepatch_core.host.quarantine import Ward, Warded
 from livepatch_core.host.recognise import recognise
-from livepatch_core.host.record import Loaded, read_record
+from livepatch_core.host.record import Loaded, Record, read_record
 from livepatch_core.host.situation import observe
 from livepatch_core.host.statefile import read_document
 from livepatch_core.host.store import Kept
@@ -24,36 +25,79 @@ from livepatch_core.words import Kind
 
 
 def persist(host: Host, test: bool = False) -> Outcome:
-    """Keep the level in force: now if it is proven, else as soon as its soak has ended well."""
+    """Keep the level in force: now if it is proven, else as soon as its soak has ended well.
+
+    At level 0 there is nothing to keep: that is well where the next boot loads nothing either.
+    """
     with exclusive(host.settings.lock_file, "persist", test=test):
         kernel = read_kernel(host.roots)
-        top = _in_force(host, kernel)
-        build_id = kernel.identity.build_id or ""
-        kept = store.read_store(host, build_id)
-        old = kept[0].level if kept else 0
+        record = recognise(host, kernel, read_record(host.settings.record_file))
+        if not kernel.patches:
+            return _nothing_in_force(nextboot.read_choice(host, kernel.identity.build_id, record))
+        top = _in_force(host, kernel, record)
         found = armed.read_armed(host)
-        waiting = found is not None and found.sha256 == top.sha256
-        if kept and kept[0].sha256 == top.sha256:
-            return Outcome(True, f"Level {top.level} is kept over a boot already; nothing was changed.")
-        if waiting and found is not None and found.persist:
-            return Outcome(True, f"Level {top.level} will be kept after its soak; nothing was changed.")
-        if not waiting and top.sha256 not in read_document(host.settings.proven_file):
+        waiting = found if found is not None and found.sha256 == top.sha256 else None
+        changed, said = _to_keep(host, kernel, top.level or 0, top.sha256)
+        if not changed or (waiting is not None and waiting.persist):
+            return Outcome(True, said if not changed else _after_soak(top.level))
+        if waiting is None and top.sha256 not in read_document(host.settings.proven_file):
             raise _unproven(top)
-        quarantine.refuse(host, top.sha256)
-        changed = {"persisted": {"old": old, "new": top.level}}
         if test:
-            return Outcome(None, f"Would keep level {top.level} over a boot.", changes=changed)
-        store.keep_module(host, build_id, top.sha256, _fetch(host, kernel, top))
-        if waiting and found is not None:
-            armed.write_armed(host, dataclasses.replace(found, persist=True))
-            return Outcome(
-                True,
-                f"Level {top.level} is kept over a boot as soon as it has been healthy for "
-                f"{host.settings.soak:.0f} s.",
-                changes=changed,
-            )
+            return Outcome(None, said, changes=changed)
+        return _keep(host, kernel, top, waiting, changed)
+
+
+def predict(host: Host, level: int) -> Outcome:
+    """What ``persist`` will come to once the host has gone to ``level``, which is not in force yet: it is
+    loaded anew then, and has its soak before it. For a dry run of both. Raises LivepatchError."""
+    kernel = read_kernel(host.roots)
+    if level == 0:
+        return _nothing_in_force(nextboot.Choice(None, "the host was told to be at level 0"))
+    target = Target(level, None, Source.BY_HAND)
+    meant = choose_level(read_catalog(host, kernel.identity.release), kernel.identity, target)
+    changed, said = _to_keep(host, kernel, level, meant.sha256)
+    return Outcome(None if changed else True, said, changes=changed)
+
+
+def _to_keep(host: Host, kernel: Kernel, level: int, sha256: str) -> tuple[dict[str, Any], str]:
+    """What keeping that module would change, {} if nothing, and a sentence. Raises LivepatchError."""
+    kept = store.read_store(host, kernel.identity.build_id or "")
+    if kept and kept[0].sha256 == sha256:
+        return {}, f"Level {level} is kept over a boot already; nothing was changed."
+    quarantine.refuse(host, sha256)
+    changed = {"persisted": {"old": kept[0].level if kept else 0, "new": level}}
+    return changed, f"Would keep level {level} over a boot."
+
+
+def _keep(host: Host, kernel: Kernel, top: Loaded, waiting: Armed | None, changed: dict[str, Any]) -> Outcome:
+    build_id = kernel.identity.build_id or ""
+    store.keep_module(host, build_id, top.sha256, _fetch(host, kernel, top))
+    if waiting is None:
         store.keep(host, build_id, _kept(host, top))
-        return Outcome(True, f"Level {top.level} is loaded at boot from now on.", changes=changed)
+        said = f"Level {top.level} is kept over a boot from now on."
+    else:
+        armed.write_armed(host, dataclasses.replace(waiting, persist=True))
+        said = (
+            f"Level {top.level} is kept over a boot as soon as it has been healthy for "
+            f"{host.settings.soak:.0f} s."
+        )
+    if not host.settings.boot_unit.exists():
+        said += f" But the boot unit is not enabled ({host.settings.boot_unit}): nothing will load it."
+    return Outcome(True, said, changes=changed)
+
+
+def _after_soak(level: int | None) -> str:
+    return f"Level {level} will be kept after its soak; nothing was changed."
+
+
+def _nothing_in_force(choice: nextboot.Choice) -> Outcome:
+    if choice.kept is None:
+        return Outcome(True, "Level 0 is in force, and nothing is loaded at boot; nothing was changed.")
+    raise LivepatchError(
+        Kind.ARGUMENT,
+        f"Level 0 is in force, and level {choice.level} is loaded at the next boot; nothing was changed.",
+        remedy="Apply that level first (livepatch.apply), or run livepatch.not_persisted.",
+    )
 
 
 def finish(host: Host, found: Armed) -> None:
@@ -64,12 +108,15 @@ def finish(host: Host, found: Armed) -> None:
         store.keep(host, found.kernel, _kept(host, top))
 
 
-def not_persisted(host: Host, test: bool = False) -> Outcome:
-    """Load nothing at boot any more; what is in force stays until then."""
+def not_persisted(host: Host, test: bool = False, moved: bool = False) -> Outcome:
+    """Load nothing at boot any more; what is in force stays until then.
+
+    moved: of a dry run, the host will have gone to another level by then: what is armed now is not any more.
+    """
     with exclusive(host.settings.lock_file, "not_persisted", test=test):
         build_id = read_kernel(host.roots).identity.build_id or ""
         kept = store.read_store(host, build_id)
-        found = armed.read_armed(host)
+        found = None if test and moved else armed.read_armed(host)
         if not kept and not (found and found.persist):
             return Outcome(True, "Nothing is kept over a boot; nothing was changed.")
         changed = {"persisted": {"old": kept[0].level if kept else None, "new": 0}}
@@ -115,8 +162,7 @@ def release(host: Host, level: object, order: Order) -> Outcome:
     return Outcome(True, f"Level {level} may be loaded on this host again.", changes=changed)
 
 
-def _in_force(host: Host, kernel: Kernel) -> Loaded:
-    record = recognise(host, kernel, read_record(host.settings.record_file))
+def _in_force(host: Host, kernel: Kernel, record: Record) -> Loaded:
     situation = observe(host, kernel, record)
     top = situation.top
     if top is None or top.level is None or situation.level is None or situation.missing:
@@ -132,9 +178,11 @@ def _fetch(host: Host, kernel: Kernel, top: Loaded) -> bytes:
     """The stored bytes of the level in force, from the catalog: those that were loaded, by their digest."""
     release = kernel.identity.release
     target = Target(top.level, top.sha256, Source.APPROVAL)
-    level = choose_level(read_catalog(host, release), kernel.identity, target)
-    fetch_offer(host, release, level, top.sha256)
-    return host.fetch(f"{release}/{level.module}") or b""
+    fetched = fetch_catalog(host, release)
+    level = choose_level(fetched.catalog, kernel.identity, target)
+    signed = publisher.examine(host, fetched.data, kernel.identity.build_id or "", level)
+    preflight.refuse(signed, level.name)
+    return fetch_offer(host, release, level, top.sha256).stored
 
 
 def _kept(host: Host, top: Loaded) -> Kept:

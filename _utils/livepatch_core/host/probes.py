@@ -13,6 +13,7 @@ from livepatch_core.host.check_answer import matches
 from livepatch_core.host.context import Host
 from livepatch_core.kernel import kmsg
 from livepatch_core.kernel.attributes import read_int, read_text
+from livepatch_core.words import Kind
 
 # Beginnings of the lines by which the kernel reports a fault (lib/bug.c, kernel/panic.c, arch/*/mm/fault.c,
 # kernel/watchdog.c, kernel/hung_task.c, kernel/rcu/tree_stall.h).
@@ -116,5 +117,6 @@ def _function(host: Host, probe: Mapping[str, Any]) -> tuple[bool | None, str]:
     try:
         answer = host.ask(str(probe["fun"]), list(probe.get("args", ())))
     except LivepatchError as problem:
-        return False, problem.message
+        # That it failed is an answer. That it is not there, or could not be called, is none.
+        return (False if problem.kind is Kind.HEALTH else None), problem.message
     return matches(probe, answer), repr(answer)[:200]

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from livepatch_core.catalog.model import Catalog, Level
 from livepatch_core.errors import LivepatchError
+from livepatch_core.host import preflight, publisher
 from livepatch_core.host.context import Host
-from livepatch_core.host.offer import fetch_offer, read_catalog
+from livepatch_core.host.offer import fetch_catalog, fetch_offer
 from livepatch_core.host.promise import promise
 from livepatch_core.host.record import Loaded, Record
 from livepatch_core.host.situation import observe
@@ -32,15 +33,17 @@ def _look_up(host: Host, kernel: Kernel, name: str) -> Loaded | None:
         return None
     release = kernel.identity.release
     try:
-        for level in _levels_named(read_catalog(host, release), kernel.identity.build_id, name):
+        fetched, build = fetch_catalog(host, release), kernel.identity.build_id or ""
+        for level in _levels_named(fetched.catalog, build, name):
             module = fetch_offer(host, release, level, None).module
             if module.build_id == build_id:
+                preflight.refuse(publisher.examine(host, fetched.data, build, level), name)
                 return promise(host, module, boot_id, level)
     except LivepatchError:
-        return None  # no catalog, or not this module: then it is not known to be a level
+        return None  # no catalog, not this module, or not the publisher's: then it is not known to be a level
     return None
 
 
-def _levels_named(catalog: Catalog, build_id: str | None, name: str) -> list[Level]:
-    build = catalog.builds.get(build_id or "")
+def _levels_named(catalog: Catalog, build_id: str, name: str) -> list[Level]:
+    build = catalog.builds.get(build_id)
     return [level for level in build.levels.values() if level.name == name] if build else []

@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from livepatch_core.errors import LivepatchError
 from livepatch_core.host import change, move, recovery
 from livepatch_core.host.account import account, failure, shown
-from livepatch_core.host.approval import by_hand
+from livepatch_core.host.approval import Source, authority, by_hand
 from livepatch_core.host.context import Host
 from livepatch_core.host.intent import Act
 from livepatch_core.host.lock import exclusive
 from livepatch_core.host.move import Wish
-from livepatch_core.host.outcome import Outcome, changes, refused
+from livepatch_core.host.outcome import Outcome, changes, joined, refused
 from livepatch_core.host.record import Record, read_record
 from livepatch_core.host.situation import Situation, observe
 from livepatch_core.kernel.patches import Patch, PatchState
@@ -57,6 +57,12 @@ def revert(host: Host, wish: Wish) -> Outcome:
     A transition is reversed as it is, without asking where it would have led; with a level or an approval
     the host then goes on there. Raises LivepatchError for whatever is refused or fails.
     """
+    with exclusive(host.settings.lock_file, "revert", test=wish.test):
+        return locked(host, wish)
+
+
+def locked(host: Host, wish: Wish) -> Outcome:
+    """``revert`` for a caller that holds the host's lock."""
     reversed_ = _reverse_running(host, wish)
     if reversed_ is not None and (
         reversed_.result is not True or (wish.level is None and wish.approval is None)
@@ -65,28 +71,27 @@ def revert(host: Host, wish: Wish) -> Outcome:
     if wish.level is None and wish.approval is None:
         wish = dataclasses.replace(wish, level=0)
     if reversed_ is None:
-        return move.move(host, wish)
+        return move.locked(host, wish)
     try:
-        return _joined(reversed_, move.move(host, wish))
+        return _joined(reversed_, move.locked(host, wish))
     except LivepatchError as error:  # what it says of the kernel begins with the reversed transition
         return _joined(reversed_, refused(error))
 
 
 def _reverse_running(host: Host, wish: Wish) -> Outcome | None:
     """None when no transition is running."""
-    with exclusive(host.settings.lock_file, "revert", test=wish.test):
-        record = read_record(host.settings.record_file)
-        kernel = read_kernel(host.roots)
-        situation = observe(host, kernel, record)
-        if situation.transition is None:
-            return None
-        if situation.transition.state is PatchState.UNKNOWN:
-            move.refuse_unreadable(situation)
-        running = _Running(situation.transition, kernel, situation)
-        record = _authorised(host, wish, record, running)
-        if wish.test:
-            return _predicted(host, wish, record, running)
-        return _reverse(host, wish, record, running)
+    record = read_record(host.settings.record_file)
+    kernel = read_kernel(host.roots)
+    situation = observe(host, kernel, record)
+    if situation.transition is None:
+        return None
+    if situation.transition.state is PatchState.UNKNOWN:
+        move.refuse_unreadable(situation)
+    running = _Running(situation.transition, kernel, situation)
+    record = _authorised(host, wish, record, running)
+    if wish.test:
+        return _predicted(host, wish, record, running)
+    return _reverse(host, wish, record, running)
 
 
 def _authorised(host: Host, wish: Wish, record: Record, running: _Running) -> Record:
@@ -107,13 +112,24 @@ def _held(wish: Wish, record: Record, running: _Running) -> Record:
     return by_hand(level, wish.reason, record)[1]
 
 
+def _source(wish: Wish) -> Source:
+    return Source.APPROVAL if wish.approval is not None and wish.level is None else Source.BY_HAND
+
+
 def _reverse(host: Host, wish: Wish, record: Record, running: _Running) -> Outcome:
     boot_id, patch = change.boot_of(running.kernel), running.patch
     limits = change.limits_for(host, running.kernel.environment, None, wish.deadline)
     record = recovery.abandon(host, record, limits)
     loaded = record.find_loaded(patch.name, boot_id)
     intent = change.new_intent(
-        host, Act.REVERSE, running.target, patch.name, boot_id, loaded=loaded, reason=wish.reason or ""
+        host,
+        Act.REVERSE,
+        running.target,
+        patch.name,
+        boot_id,
+        loaded=loaded,
+        reason=wish.reason or "",
+        authority=authority(_source(wish), running.level_after or 0, record),
     )
     done = change.reverse(host, record, intent, limits, _held(wish, record, running))
     kernel = read_kernel(host.roots)
@@ -155,12 +171,9 @@ def _predicted(host: Host, wish: Wish, record: Record, running: _Running) -> Out
 
 def _joined(first: Outcome, second: Outcome) -> Outcome:
     """One outcome of two acts: what was before the first, and what is after the second."""
-    changed = {**first.changes, **second.changes}
-    for what in first.changes.keys() & second.changes.keys():
-        changed[what] = {"old": first.changes[what]["old"], "new": second.changes[what]["new"]}
     return dataclasses.replace(
         second,
         result=first.result if second.result else second.result,
         comment=f"{first.comment} {second.comment}",
-        changes={what: one for what, one in changed.items() if one["old"] != one["new"]},
+        changes=joined(first.changes, second.changes),
     )

@@ -43,6 +43,7 @@ class Settings:
     reversal_deadline: float = 75.0
     patience: float = 600.0
     require_signature: bool = False
+    publisher_key: str = ""  # his Ed25519 public key: PEM, base64, or the absolute path of a file with either
     allow_load: bool = False
     allow_force: bool = False
     soak: float = 900.0  # seconds a level has to be healthy before it counts as proven
@@ -79,6 +80,10 @@ class Settings:
     @property
     def boot_file(self) -> Path:
         return self.state_dir / "boot.json"
+
+    @property
+    def told_file(self) -> Path:
+        return self.state_dir / "told.json"
 
     @property
     def journal_file(self) -> Path:

@@ -16,7 +16,7 @@ from livepatch_core.host.context import Host
 from livepatch_core.host.health import Health
 from livepatch_core.host.lock import exclusive
 from livepatch_core.host.move import Wish
-from livepatch_core.host.outcome import Outcome
+from livepatch_core.host.outcome import Outcome, joined
 from livepatch_core.host.settings import OnUnhealthy
 from livepatch_core.host.statefile import read_document, write_document
 from livepatch_core.kernel.identity import read_identity
@@ -58,63 +58,71 @@ def check_now(host: Host) -> Health:
 
 
 def _check(host: Host, found: Armed, at: float) -> Outcome:
+    """The probes are asked without the lock, they may take long; what follows is decided under it, and only
+    about what was judged."""
     before = health.baseline(host, found.sha256)
     now = health.sample(host)
     seen = health.judge(before or replace(now, last=None), now)
+    with exclusive(host.settings.lock_file, "soak"):
+        current = armed.read_armed(host)  # livepatch.persist may have asked for it meanwhile
+        if current is None or replace(current, persist=found.persist) != found:
+            return Outcome(True, f"{found.name} was judged, but is no longer what is under observation.")
+        return _decide(host, current, at, seen)
+
+
+def _decide(host: Host, found: Armed, at: float, seen: Health) -> Outcome:
     details: dict[str, Any] = {"health": seen.document()}
     if seen.verdict is CheckVerdict.FAIL:
         return unhealthy(host, found.name, found.level, None, seen)
-    if seen.verdict is CheckVerdict.INCONCLUSIVE and host.ask is None and not _only_functions(seen):
+    if seen.verdict is CheckVerdict.INCONCLUSIVE:  # asked again at the next tick, and proves nothing
         return Outcome(True, f"After {at:.0f} s: inconclusive, {seen.reason}.", details=details)
     if at < host.settings.soak:
         armed.mark(host, found, at)
         return Outcome(True, f"After {at:.0f} s {found.name} is well.", details=details)
-    with exclusive(host.settings.lock_file, "soak"):
-        _prove(host, found)
+    _prove(host, found)
     return Outcome(True, f"{found.name} was well for {at:.0f} s and counts as proven.", details=details)
-
-
-def _only_functions(seen: Health) -> bool:
-    """Execution functions need a minion: where only they could not be asked, the rest decides."""
-    return all(
-        "could not be asked: no minion" in one.reason
-        for one in seen.findings
-        if one.verdict is CheckVerdict.INCONCLUSIVE
-    )
 
 
 def _prove(host: Host, found: Armed) -> None:
     """Proven first, disarmed last: a death in between is at worst one more check."""
     proven = {**read_document(host.settings.proven_file), found.sha256: host.timestamp()}
     write_document(host.settings.proven_file, proven)
-    current = armed.read_armed(host)  # livepatch.persist may have asked meanwhile
-    if current is not None and current.persist:
+    if found.persist:
         persist.finish(host, found)
     armed.disarm(host)
 
 
-def unhealthy(host: Host, name: str, level: int | None, back: int | None, seen: Health) -> Outcome:
-    """A probe failed: revert or only say so, as the minion's configuration has it."""
+def unhealthy(
+    host: Host, name: str, level: int | None, back: int | None, seen: Health, moved: Outcome | None = None
+) -> Outcome:
+    """A probe failed: revert or only say so, as the minion's configuration has it.
+
+    The caller holds the host's lock since before the level was judged, or has looked again under it: what is
+    reverted is what was judged, and no other act came between. moved: the move that is judged, if that is
+    this act's own; the outcome is then that of both.
+    """
     reason = f"unhealthy with {name}: {seen.reason}"
-    said = {"health": seen.document()}
+    done = moved or Outcome(True, "")
+    said = {**done.details, "health": seen.document()}
     if host.settings.on_unhealthy is OnUnhealthy.KEEP:
-        return Outcome(
-            False,
-            f"Level {level} is in force, but the host is not well: {seen.reason}. It was kept.",
-            Kind.HEALTH,
-            details=said,
-        )
+        comment = f"Level {level} is in force, but the host is not well: {seen.reason}. It was kept."
+        return replace(done, result=False, comment=comment, kind=Kind.HEALTH, details=said)
     try:
-        undone = revert.revert(host, Wish(level=back or 0, reason=reason))
+        undone = revert.locked(host, Wish(level=back or 0, reason=reason))
     except LivepatchError as error:
         raise LivepatchError(
             Kind.HEALTH,
             f"The host is not well with level {level} ({seen.reason}), and it could not be reverted: {error}",
             remedy="Revert it by hand (livepatch.revert).",
-            **said,
+            **{**said, "changes": done.changes},
         ) from error
     armed.disarm_gone(host, {patch.name for patch in read_patches(host.roots)})
     comment = f"The host was not well with level {level}: {seen.reason}. It was reverted. {undone.comment}"
-    return replace(
-        undone, result=False, comment=comment, kind=Kind.HEALTH, details={**undone.details, **said}
+    steps = [*done.details.get("steps", ()), *undone.details.get("steps", ())]
+    return Outcome(
+        False,
+        comment,
+        Kind.HEALTH,
+        joined(done.changes, undone.changes),
+        {**said, **undone.details, **({"steps": steps} if steps else {})},
     )

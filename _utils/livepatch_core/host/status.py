@@ -11,12 +11,14 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from livepatch_core import __version__
 from livepatch_core.errors import LivepatchError
 from livepatch_core.host import journal
 from livepatch_core.host.armed import read_armed
 from livepatch_core.host.change import Ending
 from livepatch_core.host.context import Host
 from livepatch_core.host.intent import Intent
+from livepatch_core.host.lastact import read_last
 from livepatch_core.host.nextboot import next_boot
 from livepatch_core.host.quarantine import Ward, Warded, read_warded
 from livepatch_core.host.record import Record, read_record
@@ -109,7 +111,7 @@ def brief(host: Host) -> dict[str, Any]:
     """What the beacon compares: reads the kernel and this host's own files, no catalog.
 
     drift: patches that are not ours, and promised functions that are not in force. boot_is_news: whether the
-    boot unit warded a level off in this very boot.
+    boot unit warded a level off in this very boot. last: how the last act under an approval ended.
     """
     seen = look(host)
     verdict, reason = judge(seen)
@@ -125,6 +127,12 @@ def brief(host: Host) -> dict[str, Any]:
         "drift": sorted([*seen.situation.foreign, *missing]),
         "warded": sorted(f"{one.level} {one.ward}" for one in seen.warded),
         "boot_is_news": last.get("boot_id") == boot_id and "warded" in last,
+        "release": seen.kernel.identity.release,
+        "build_id": seen.kernel.identity.build_id,
+        "ledger_id": seen.record.ledger_id,
+        "rev": seen.record.rev,
+        "last": read_last(host),
+        "version": __version__,
     }
 
 

@@ -75,6 +75,15 @@ def read_module(host: Host, kernel: str, kept: Kept) -> bytes:
     return data
 
 
+def is_sound(host: Host, kernel: str, kept: Kept) -> bool:
+    """Whether the bytes are there and are those of the level."""
+    try:
+        read_module(host, kernel, kept)
+    except LivepatchError:
+        return False
+    return True
+
+
 def directory(host: Host, kernel: str) -> Path:
     return host.settings.state_dir / "store" / kernel
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -9,7 +10,7 @@ from pathlib import Path
 import yaml
 
 from livepatch_core.errors import LivepatchError
-from livepatch_core.host import boot, soak
+from livepatch_core.host import boot, saltcall, soak
 from livepatch_core.host.context import Host
 from livepatch_core.host.outcome import Outcome, refused
 from livepatch_core.host.settings import Settings, parse_settings
@@ -26,7 +27,9 @@ def main(act: str, config: Path) -> int:
 
 def run(act: str, config: Path) -> Outcome:
     try:
-        host = Host(read_settings(config), lambda name: None, {"user": "root", "jid": "", "id": act})
+        ask = functools.partial(saltcall.ask, config) if act == "tick" else None  # a boot waits for no probe
+        who = {"user": "root", "jid": "", "id": act}
+        host = Host(read_settings(config), lambda name: None, who, ask=ask)
         return ACTS[act](host)
     except LivepatchError as error:
         return refused(error)

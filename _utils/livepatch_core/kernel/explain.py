@@ -336,29 +336,6 @@ def explain_force(
     return _answer(answers, error, records, f"The transition of {patch} was not forced")
 
 
-def explain_delete(error: OSError, *, module: str, refcount: int | None) -> tuple[Kind, str]:
-    """Why ``loading.delete_module`` failed; refcount: of the module, read after the failure."""
-    holders = {None: "something holds", 1: "one user holds"}.get(refcount, f"{refcount} users hold")
-    in_use = (
-        Kind.BUSY,
-        f"The module {module} is still loaded: {holders} it (an enabled patch holds its own module, a "
-        "forced "
-        "transition may pin it until the next reboot); disable the patch, wait, and try again",
-    )
-    answers = {
-        errno.EAGAIN: in_use,
-        errno.EBUSY: (
-            Kind.BUSY,
-            f"The module {module} is still loaded: it is just being loaded or removed, or cannot be removed "
-            "at all "
-            "(no exit function); read its state again",
-        ),
-        errno.ENOENT: (Kind.DRIFT, f"The module {module} is not loaded any more: somebody else removed it"),
-        **_not_permitted(module, "was not removed"),
-    }
-    return _answer(answers, error, (), f"The module {module} was not removed")
-
-
 def _gone(patch: str, what: str) -> dict[int, tuple[Kind, str]]:
     answer = (
         Kind.DRIFT,

@@ -89,11 +89,6 @@ class Tail:
         self.close()
 
 
-def read_all(roots: Roots) -> tuple[Record, ...]:
-    """Everything that the log buffer still holds, oldest first. Raises OSError as ``Tail`` does."""
-    return parse_records(_read_whole(roots))
-
-
 def find(roots: Roots, beginning: str) -> tuple[Record | None, tuple[Record, ...]]:
     """The newest record, and those whose text begins as the regular expression says.
 

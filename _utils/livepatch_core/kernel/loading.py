@@ -85,7 +85,7 @@ def delete_module(name: str) -> None:
     """Remove the module ``name``; never waits for its users (O_NONBLOCK), never forces.
 
     Raises OSError: EAGAIN while something holds a reference, EBUSY while the module is being loaded or
-    removed or has no exit function, ENOENT when it is not loaded (``explain.explain_delete``).
+    removed or has no exit function, ENOENT when it is not loaded.
     """
     if "\0" in name:
         raise OSError(errno.ENOENT, os.strerror(errno.ENOENT), name)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from livepatch_core.kernel import notes
-from livepatch_core.kernel.attributes import read_bytes, read_int, read_text
+from livepatch_core.kernel.attributes import read_bytes
 from livepatch_core.kernel.roots import Roots
 
 
@@ -66,23 +66,6 @@ def read_modules(roots: Roots) -> dict[str, Module]:
     return parse_modules(text)
 
 
-def read_module(roots: Roots, name: str) -> Module | None:
-    """One loaded module with all that sysfs says of it; None if it is not loaded (built-in code is not a
-    module)."""
-    directory = _directory(roots, name)
-    state = read_text(directory / "initstate")
-    if state is None:
-        return None
-    return Module(
-        name=canonical(name),
-        refcount=read_int(directory / "refcnt"),
-        state=state if state in _INITSTATES else "unknown",
-        build_id=module_build_id(roots, name),
-        srcversion=read_text(directory / "srcversion"),
-        taint=read_text(directory / "taint") or "",
-    )
-
-
 def module_build_id(roots: Roots, name: str) -> str | None:
     """The build-id of the module *as loaded*, hex: what is on disk may have been replaced since."""
     data = read_bytes(_directory(roots, name) / "notes/.note.gnu.build-id")
@@ -106,26 +89,12 @@ def module_file(roots: Roots, release: str, name: str) -> Path | None:
     return None if listed is None else directory / listed
 
 
-def is_builtin(roots: Roots, release: str, name: str) -> bool | None:
-    """Whether the code is part of vmlinux in this release; None if the release has no modules.builtin (the
-    file is depmod's)."""
-    listed = _lines(roots.lib_modules / release / "modules.builtin")
-    return None if listed is None else file_in(listed, name) is not None
-
-
 def file_in(listing: str, name: str) -> str | None:
     """The path of a module in the text of modules.dep (``path.ko.xz: needs ...``) or modules.builtin
     (``path.ko``)."""
     spelling = re.escape(canonical(name)).replace("_", "[-_]")
     found = re.search(rf"^(?:[^\s:]*/)?{spelling}\.ko(?:\.\w+)?(?=:|$)", listing, re.MULTILINE)
     return found.group() if found else None
-
-
-def _lines(path: Path) -> str | None:
-    try:
-        return path.read_text(encoding="utf-8", errors="replace")
-    except FileNotFoundError:
-        return None
 
 
 def _directory(roots: Roots, name: str) -> Path:

@@ -14,6 +14,7 @@ from livepatch_core.ledger.model import FLEET, Freeze, Grants, decode_grants, di
 from livepatch_core.ledger.store import writing
 from livepatch_core.words import Kind
 
+NO_DETAIL: Mapping[str, Any] = {}
 NAMES_IN_ENTRY = 50  # an entry of ten thousand names says how many; the approvals themselves carry its rev
 
 
@@ -26,8 +27,6 @@ def approve(
     frozen host refuses the whole (forbidden). Durable when it returns. Raises LivepatchError.
     """
     names = _named(minions)
-    if not grants:
-        raise _refused("No kernel build was named to approve a level for")
     with writing(master) as connection:
         frozen = _frozen(connection, names)
         if frozen and not while_frozen:
@@ -37,10 +36,24 @@ def approve(
                 "was changed.",
                 remedy="Unfreeze them, or approve with while_frozen=True: they are handed it when thawed.",
             )
-        levels = {build: grant.level for build, grant in grants.items()}
-        rev = add_entry(connection, by, "approve", {"levels": levels, **_who(names)})
-        put_approvals(connection, _merged(connection, names, grants), rev)
-        return {"ledger_id": ledger_id(connection), "rev": rev, "minions": len(names), "levels": levels}
+        return approve_within(connection, names, grants, by)
+
+
+def approve_within(
+    connection: sqlite3.Connection,
+    minions: Iterable[str],
+    grants: Grants,
+    by: Author,
+    detail: Mapping[str, Any] = NO_DETAIL,
+) -> dict[str, Any]:
+    """``approve`` in a transaction that is open, frozen hosts too. detail: goes into the entry."""
+    names = _named(minions)
+    if not grants:
+        raise _refused("No kernel build was named to approve a level for")
+    levels = {build: grant.level for build, grant in grants.items()}
+    rev = add_entry(connection, by, "approve", {"levels": levels, **_who(names), **detail})
+    put_approvals(connection, _merged(connection, names, grants), rev)
+    return {"ledger_id": ledger_id(connection), "rev": rev, "minions": len(names), "levels": levels}
 
 
 def freeze(master: Master, minions: Iterable[str] | None, by: Author) -> dict[str, Any]:

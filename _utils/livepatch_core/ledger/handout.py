@@ -10,6 +10,7 @@ from livepatch_core.errors import LivepatchError
 from livepatch_core.ledger.acts import ledger_id
 from livepatch_core.ledger.model import FLEET, Freeze, HostApproval, decode_grants
 from livepatch_core.ledger.store import ledger_file, reading
+from livepatch_core.words import Kind
 
 # Whatever a damaged ledger makes of reading it; an error here would stop the host's whole highstate.
 PROBLEMS = (LivepatchError, sqlite3.Error, OSError, ValueError, TypeError, LookupError, AttributeError)
@@ -17,6 +18,8 @@ PROBLEMS = (LivepatchError, sqlite3.Error, OSError, ValueError, TypeError, Looku
 
 def hand_out(state_dir: Path, minion: str) -> dict[str, Any]:
     """``{"ledger_id", "rev", "builds"}``, or ``{"error": why}``: never raises, never guesses.
+
+    A freeze is an error too, with ``kind: frozen`` beside it: hosts that hold on purpose are counted apart.
 
     Reads the rows of this host only: some 0.5 ms, however many there are.
     """
@@ -39,7 +42,7 @@ def _hand_out(state_dir: Path, minion: str) -> dict[str, Any]:
             "SELECT * FROM freeze WHERE minion IN (?, ?) ORDER BY minion", (FLEET, minion)
         ).fetchone()
         if frozen is not None:
-            return error(Freeze(*frozen).sentence())
+            return {**error(Freeze(*frozen).sentence()), "kind": str(Kind.FROZEN)}
         found = find(connection, minion)
         if found is None:
             return error(f"the ledger has no approval for {minion}")

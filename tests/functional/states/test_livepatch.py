@@ -50,9 +50,52 @@ def test_uncovered_is_the_users_choice(loaders: Loaders, choice: str, result: bo
 
 
 def test_nothing_to_persist(loaders: Loaders) -> None:
-    assert loaders.states.livepatch.persisted("x").result is False
-    state = loaders.states.livepatch.not_persisted("x")
-    assert (state.result, state.changes) == (True, {})
+    """At level 0, where the next boot loads nothing: both are as asked."""
+    for wanted in (loaders.states.livepatch.persisted, loaders.states.livepatch.not_persisted):
+        for test in (True, False):
+            state = wanted("x", test=test)
+            assert (state.result, state.changes) == (True, {})
+
+
+SLS = """
+first:
+  livepatch.not_persisted: []
+refused:
+  livepatch.applied: []
+needs the refused one:
+  livepatch.persisted:
+    - require:
+      - livepatch: refused
+runs when it failed:
+  test.nop:
+    - onfail:
+      - livepatch: refused
+not when nothing changed:
+  test.succeed_with_changes:
+    - onchanges:
+      - livepatch: first
+watches:
+  livepatch.not_persisted:
+    - watch:
+      - test: changes
+changes:
+  test.succeed_with_changes: []
+"""
+
+
+@pytest.mark.parametrize("test", [True, False])
+def test_requisites(loaders: Loaders, file_root: Path, test: bool) -> None:
+    """In a run of the state system: require, onfail, onchanges and watch see what these states return."""
+    (file_root / "requisites.sls").write_text(SLS)
+    run = loaders.modules.state.sls("requisites", test=test)
+    states = {one["__id__"]: one for one in run.raw.values()}
+    assert (states["first"]["result"], states["first"]["changes"]) == (True, {})
+    assert states["refused"]["result"] is False
+    assert "requisite failed" in states["needs the refused one"]["comment"].lower()
+    assert states["runs when it failed"]["result"] is True
+    assert states["not when nothing changed"]["changes"] == {}
+    assert (states["watches"]["result"], states["watches"]["changes"]) == (True, {})
+    assert states["watches"]["comment"] == "Nothing is kept over a boot; nothing was changed."
 
 
 def test_a_watch_asks_the_state_again(loaders: Loaders) -> None:

@@ -41,3 +41,20 @@ def test_texts_and_times() -> None:
     with pytest.raises(LivepatchError, match="twice"):
         calls.text("kernel_build", 112233)
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", calls.now())
+
+
+def test_both_return_codes() -> None:
+    """salt-run reads the one in the answer, an orchestration the one in the runner's context."""
+    context: dict[str, Any] = {}
+    assert calls.concluded(lambda: {"result": True}, (), context) == {"result": True}
+    assert context == {}
+    refused = calls.concluded(dict, ("lvl",), context)
+    assert (refused["result"], refused["retcode"], context) == (False, 1, {"retcode": 1})
+
+
+def test_who_calls(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("SUDO_USER", raising=False)
+    assert calls.author_of("alice", "ticket 42").who == "alice"
+    for nobody in (None, "UNKNOWN", "Reactor"):  # an event may be forged: a reaction to one is nobody's word
+        with pytest.raises(LivepatchError, match="approves nothing"):
+            calls.author_of(nobody, "ticket 42")

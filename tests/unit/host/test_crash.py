@@ -183,9 +183,7 @@ def check_journal(world: World, where: str, restarted: bool, meddled: bool = Fal
 
 
 @pytest.mark.parametrize("name", SCENARIOS)
-def test_a_full_disk_is_said_and_nothing_is_lost(
-    new_world: Callable[[Scenario], World], name: str
-) -> None:
+def test_a_full_disk_is_said_and_nothing_is_lost(new_world: Callable[[Scenario], World], name: str) -> None:
     """Full from any write on: what the outcome says is what the kernel is, and later the journal is whole."""
     scenario = SCENARIOS[name]
     for at in itertools.count():

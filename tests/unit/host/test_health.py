@@ -3,17 +3,28 @@
 from __future__ import annotations
 
 import re
+import sys
+from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from livepatch_core.errors import LivepatchError
+from livepatch_core.host import armed, saltcall, soak, unit
+from livepatch_core.host.apply import apply
 from livepatch_core.host.check_answer import matches
+from livepatch_core.host.context import Host
 from livepatch_core.host.health import judge
+from livepatch_core.host.move import Wish
+from livepatch_core.host.outcome import Outcome
 from livepatch_core.host.probes import FAULT, Sample, parse_sample
-from livepatch_core.words import CheckVerdict
+from livepatch_core.host.settings import OnUnhealthy
+from livepatch_core.words import CheckVerdict, Kind
+from tests.unit.host.world import World
 
 WELL = Sample("boot", 0, 100, (), {"sshd": "active"}, {"site.well": (True, "True")})
 OOPS = "BUG: unable to handle page fault for address: ffffc90000000000"
@@ -94,3 +105,190 @@ def test_lines_that_do_not(line: str) -> None:
 )
 def test_predicates(probe: dict[str, Any], answer: Any, good: bool) -> None:
     assert matches(probe, answer) is good
+
+
+# -- what follows from it, with the stand-in kernel ----------------------------------------------------------
+
+
+class Probe:
+    """An execution function that answers as listed, and says whether the host's lock was held meanwhile."""
+
+    def __init__(self, world: World, *answers: object) -> None:
+        self.world, self.answers, self.locked = world, list(answers), list[bool]()
+
+    def __call__(self, fun: str, args: list[Any]) -> object:
+        del fun, args
+        outcome = self.world.apply(2, test=True)
+        self.locked.append(outcome.kind is Kind.BUSY)
+        answer = self.answers.pop(0)
+        if isinstance(answer, LivepatchError):
+            raise answer
+        return answer
+
+
+def asked(world: World, *answers: object, **options: Any) -> tuple[Host, Probe]:
+    world.options.update(probes=({"fun": "site.well"},), **options)
+    probe = Probe(world, *answers)
+    return replace(world.host, ask=probe), probe
+
+
+def test_one_lock_from_the_first_sample_to_the_revert(world: World) -> None:
+    """Nobody can come between the move that is judged and the revert: what is reverted is what was judged."""
+    host, probe = asked(world, True, False)
+    outcome = apply(host, Wish(level=1, reason="a test"))
+    assert (outcome.result, outcome.kind, outcome.changes) == (False, Kind.HEALTH, {})
+    assert probe.locked == [True, True]
+    assert outcome.details["steps"] == ["load lp_1: complete", "disable lp_1: complete"]
+    assert world.patches == []
+    assert [line["act"] for line in world.journal] == ["load", "disable"]
+    assert world.apply(2).result is True  # the lock is free again
+
+
+def test_back_to_the_level_before(world: World) -> None:
+    world.apply(1)
+    host, _ = asked(world, True, False)
+    outcome = apply(host, Wish(level=2, reason="a test"))
+    assert (outcome.kind, outcome.changes, world.patches) == (Kind.HEALTH, {}, ["lp_1"])
+
+
+def test_kept_where_the_site_says_so(world: World) -> None:
+    host, _ = asked(world, True, False, on_unhealthy=OnUnhealthy.KEEP)
+    outcome = apply(host, Wish(level=1, reason="a test"))
+    assert (outcome.result, outcome.kind) == (False, Kind.HEALTH)
+    assert outcome.changes["level"] == {"old": 0, "new": 1}
+    assert outcome.details["health"]["verdict"] == "fail"
+    assert world.patches == ["lp_1"]
+
+
+def test_a_revert_that_stalls_says_what_the_kernel_is(world: World) -> None:
+    world.kernel.stalls.add(("lp_1", False))
+    host, _ = asked(world, True, False)
+    outcome = apply(host, Wish(level=1, reason="a test"))
+    assert (outcome.result, outcome.kind) == (False, Kind.HEALTH)
+    assert outcome.changes["level"] == {"old": 0, "new": 1}
+    assert world.patches == ["lp_1"]
+
+
+def later(world: World, seconds: float) -> None:
+    world.kernel.seconds += seconds
+
+
+def test_functions_are_asked_again_at_1_5_and_15_minutes(world: World, kmsg: None) -> None:
+    host, probe = asked(world, *[True] * 5)
+    assert apply(host, Wish(level=1, reason="a test")).result is True
+    for seconds in (59.0, 1.0, 1.0, 239.0, 1.0, 599.0, 1.0):
+        later(world, seconds)
+        soak.tick(host)
+    assert len(probe.locked) == 2 + 3
+    assert probe.locked[2:] == [False] * 3  # they may take long: nobody is kept waiting
+    assert armed.read_armed(host) is None
+    assert world.levels[1].sha256 in host.settings.proven_file.read_text()
+
+
+def test_a_function_that_fails_in_the_soak_reverts(world: World, kmsg: None) -> None:
+    host, _ = asked(world, True, True, False)
+    apply(host, Wish(level=1, reason="a test"))
+    later(world, 61)
+    outcome = soak.tick(host)
+    assert (outcome.result, outcome.kind, world.patches) == (False, Kind.HEALTH, [])
+    assert world.record.by_hand is not None
+
+
+@pytest.mark.parametrize(
+    ("problem", "kind"),
+    [
+        (LivepatchError(Kind.INTERNAL, "no answer"), None),
+        (LivepatchError(Kind.HEALTH, "raised"), Kind.HEALTH),
+    ],
+)
+def test_no_answer_neither_reverts_nor_proves(
+    world: World, kmsg: None, problem: LivepatchError, kind: Kind | None
+) -> None:
+    host, _ = asked(world, True, True, problem, True)
+    apply(host, Wish(level=1, reason="a test"))
+    later(world, 901)
+    outcome = soak.tick(host)
+    assert outcome.kind is kind
+    if kind is None:
+        assert "inconclusive" in outcome.comment
+        assert armed.read_armed(host) is not None
+        assert "counts as proven" in soak.tick(host).comment
+
+
+def test_what_was_judged_is_gone_meanwhile(world: World, kmsg: None) -> None:
+    """The probes are asked without the lock: a level that came since is not reverted for the one before."""
+    world.options.update(probes=({"fun": "site.well"},))
+    answers = iter((True, True))
+    host = replace(world.host, ask=lambda fun, args: next(answers))
+    apply(host, Wish(level=1, reason="a test"))
+    later(world, 61)
+
+    def meanwhile(fun: str, args: list[Any]) -> bool:
+        assert world.apply(2).result is True
+        return False
+
+    outcome = soak.tick(replace(world.host, ask=meanwhile))
+    assert outcome.result is True
+    assert "no longer" in outcome.comment
+    assert world.patches == ["lp_2"]
+
+
+@pytest.fixture
+def kmsg(world: World) -> None:
+    """An empty kernel log that can be read."""
+    path = world.host.roots.dev / "kmsg"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.touch()
+
+
+# -- the timer asks by salt-call -----------------------------------------------------------------------------
+
+SALT_CALL = """#!/usr/bin/python3
+import json, sys
+at = sys.argv.index("json") + 1
+if sys.argv[at] == "broken.function":
+    print("Error running 'broken.function': x", file=sys.stderr)
+    sys.exit(1)
+print(json.dumps({"local": [sys.argv[1:4], sys.argv[at], [json.loads(one) for one in sys.argv[at + 1:]]]}))
+"""
+
+
+@pytest.fixture
+def salt_call(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    program = tmp_path / "bin/salt-call"
+    program.parent.mkdir()
+    program.write_text(SALT_CALL)
+    program.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(tmp_path / "bin/python3"))
+
+
+def test_salt_call_without_a_minion(salt_call: None) -> None:
+    answer = saltcall.ask(Path("/etc/salt"), "net.ping", ["10.0.0.1", 3])
+    assert answer == [["--local", "--config-dir", "/etc/salt"], "net.ping", ["10.0.0.1", 3]]
+    with pytest.raises(LivepatchError, match="gave no answer") as caught:
+        saltcall.ask(Path("/etc/salt"), "broken.function", [])
+    assert caught.value.kind is Kind.INTERNAL  # a probe that cannot be asked is inconclusive
+
+
+def test_no_salt_call(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "executable", str(tmp_path / "python3"))
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(LivepatchError, match="no salt-call"):
+        saltcall.ask(Path("/etc/salt"), "test.ping", [])
+
+
+def test_only_the_timer_asks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A boot and a shutdown wait for no probe."""
+    given: dict[str, bool] = {}
+
+    def noted(act: str) -> Callable[[Host], Outcome]:
+        def call(host: Host) -> Outcome:
+            given[act] = host.ask is not None
+            return Outcome(True, "")
+
+        return call
+
+    monkeypatch.setattr(unit, "ACTS", {act: noted(act) for act in unit.ACTS})
+    for act in unit.ACTS:
+        unit.run(act, tmp_path)
+    assert given == {"start": False, "stop": False, "tick": True}

@@ -26,13 +26,11 @@ PANIC = b"Panic#1 Part1\n<4>[  1.0] something\n<0>[  2.0] Kernel panic - not syn
 
 
 @pytest.fixture
-def placed(world: World, monkeypatch: pytest.MonkeyPatch) -> World:
-    """The boot unit is enabled, and the crash archives of this machine are not looked at."""
+def placed(world: World) -> World:
+    """The boot unit is enabled."""
     unit = world.directory / "livepatch-boot.service"
     unit.touch()
     world.options.update(boot_unit=unit, off_file=world.directory / "off", soak=600.0)
-    monkeypatch.setattr(boot, "read_with_payload", lambda data: (world.kernel.images[data], data))
-    monkeypatch.setattr(crash, "ARCHIVES", ())
     return world
 
 
@@ -122,7 +120,7 @@ def found_after_crash(placed: World, evidence: bool) -> Any:
         directory.mkdir(parents=True)
         (directory / "dmesg-ramoops-0").write_bytes(PANIC)
         os.utime(directory / "dmesg-ramoops-0", (placed.host.now(), placed.host.now()))
-    return crash.breaker(placed.host, "this boot", ())
+    return crash.breaker(placed.host, "this boot")
 
 
 @pytest.mark.parametrize(("evidence", "ward"), [(True, Ward.QUARANTINED), (False, Ward.INCONCLUSIVE)])
@@ -148,7 +146,7 @@ def test_an_orderly_shutdown_disarms(placed: World) -> None:
     placed.apply(1)
     assert armed.read_armed(placed.host) is not None
     boot.stop(placed.host)
-    assert crash.breaker(placed.host, "the next boot", ()) is None
+    assert crash.breaker(placed.host, "the next boot") is None
 
 
 @pytest.mark.parametrize("where", ["armed_file", "quarantine_file"])

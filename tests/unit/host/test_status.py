@@ -21,9 +21,7 @@ from livepatch_core.words import Flag, OnStall, Verdict
 from tests.unit.host.world import World
 
 BOOT = "boot-1"
-ENVIRONMENT = Environment(
-    True, True, False, "none", True, False, 10, False, 0, 2, 100, None, "", ()
-)
+ENVIRONMENT = Environment(True, True, False, "none", True, False, 10, False, 0, 2, 100, None, "", ())
 
 
 def loaded(name: str, *functions: tuple[str, str, int], level: int | None = 1) -> Loaded:
@@ -133,6 +131,8 @@ PATCHES = st.lists(
     max_size=3,
     unique_by=lambda one: one.name,
 ).map(tuple)
+
+
 @st.composite
 def records(draw: st.DrawFn, patches: tuple[Patch, ...]) -> Record:
     """Some of the patches are ours; what was promised is mostly what the kernel shows."""
@@ -240,5 +240,3 @@ def test_level_with() -> None:
 
 def test_by_hand_is_held() -> None:
     assert Flag.HELD in status.flags(seen((), Record(by_hand=ByHand(0, "r", 0))))
-
-

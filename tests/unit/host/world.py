@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ import pytest
 import yaml
 
 from livepatch_core.errors import LivepatchError
-from livepatch_core.host import byhand, journal, move, offer, revert
+from livepatch_core.host import boot, byhand, crash, journal, move, offer, revert
 from livepatch_core.host.byhand import Order
 from livepatch_core.host.context import Host
 from livepatch_core.host.move import Wish
@@ -30,6 +31,8 @@ class World:
     kernel: FakeKernel
     directory: Path
     levels: dict[int, ModuleFile] = field(default_factory=dict)
+    entries: dict[int, dict[str, Any]] = field(default_factory=dict)  # what stands in the catalog beside
+    sign: Callable[[bytes], bytes] = bytes  # what the publisher makes of the catalog
     options: dict[str, Any] = field(default_factory=dict)
 
     def publish(self, number: int, file: ModuleFile) -> None:
@@ -52,11 +55,12 @@ class World:
                     "module": f"{file.name}.ko",
                     "name": file.name,
                     "sha256": file.sha256,
+                    **self.entries.get(number, {}),
                 }
                 for number, file in self.levels.items()
             }
             builds = {BUILD_ID: {"version": "#1", "levels": levels}}
-            return yaml.safe_dump({"schema": 1, "release": RELEASE, "builds": builds}).encode()
+            return self.sign(yaml.safe_dump({"schema": 1, "release": RELEASE, "builds": builds}).encode())
         name = path.rpartition("/")[2].removesuffix(".ko")
         return next((data for data, file in self.kernel.images.items() if file.name == name), None)
 
@@ -113,13 +117,19 @@ class World:
 
 
 def build_world(directory: Path, monkeypatch: pytest.MonkeyPatch) -> World:
-    kernel = FakeKernel(directory / "kernel")
-    kernel.install(monkeypatch)
+    world = World(FakeKernel(directory / "kernel"), directory)
+    put_in_place(world, monkeypatch)
+    return world
+
+
+def put_in_place(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """This world's kernel is the one that acts meet, and no archive of this machine holds a crash."""
+    world.kernel.install(monkeypatch)
 
     def read(data: bytes) -> tuple[ModuleFile, bytes]:
-        return kernel.images[data], data
+        return world.kernel.images[data], data
 
     # Reading ELF is tests/unit/modulefile's; here bytes stand for a module.
-    monkeypatch.setattr(offer, "read_with_payload", read)
-    monkeypatch.setattr(byhand, "read_with_payload", read)
-    return World(kernel, directory)
+    for reader in (offer, byhand, boot):
+        monkeypatch.setattr(reader, "read_with_payload", read)
+    monkeypatch.setattr(crash, "ARCHIVES", ())

@@ -318,20 +318,3 @@ def test_enabling_again_is_told_as_enabling() -> None:
 def test_forcing(code: int, transition: str | None, kind: Kind, word: str) -> None:
     found, sentence = explain.explain_force(failure(code), (), patch="lp_one", transition=transition)
     assert (found, word in sentence, "lp_one" in sentence) == (kind, True, True)
-
-
-@pytest.mark.parametrize(
-    ("code", "refcount", "kind", "word"),
-    [
-        (errno.EAGAIN, 1, Kind.BUSY, "one user holds it"),
-        (errno.EAGAIN, 2, Kind.BUSY, "2 users hold it"),
-        (errno.EAGAIN, None, Kind.BUSY, "something"),
-        (errno.EBUSY, 0, Kind.BUSY, "exit function"),
-        (errno.ENOENT, None, Kind.DRIFT, "not loaded any more"),
-        (errno.EPERM, 0, Kind.PRIVILEGE, "root"),
-        (errno.EIO, 0, Kind.INTERNAL, "EIO"),
-    ],
-)
-def test_removing(code: int, refcount: int | None, kind: Kind, word: str) -> None:
-    found, sentence = explain.explain_delete(failure(code), module="lp_one", refcount=refcount)
-    assert (found, word in sentence, "lp_one" in sentence) == (kind, True, True)

@@ -11,16 +11,14 @@ from hypothesis import strategies as st
 from livepatch_core.kernel.modules import (
     Module,
     file_in,
-    is_builtin,
     is_loaded,
     module_build_id,
     module_file,
     parse_modules,
-    read_module,
     read_modules,
 )
 from livepatch_core.kernel.roots import Roots
-from tests.unit.kernel.captured import data, plant, plant_line
+from tests.unit.kernel.captured import data, plant_line
 from tests.unit.kernel.test_notes import note
 
 PROC_MODULES = """\
@@ -71,29 +69,20 @@ def test_a_kernel_without_modules_has_none(tmp_path: Path) -> None:
     assert read_modules(Roots.under(tmp_path)) == {}
 
 
-def test_one_module_with_all_that_sysfs_says(tmp_path: Path) -> None:
+def test_one_module_as_sysfs_shows_it(tmp_path: Path) -> None:
     roots = Roots.under(tmp_path)
     for line in ("initstate = live", "refcnt = 2", "srcversion = 0A1B2C", "taint = OE", "coresize = 16384"):
         plant_line(f"sys/module/lp_one/{line}", tmp_path)
     (roots.sys / "module/lp_one/notes").mkdir()
     (roots.sys / "module/lp_one/notes/.note.gnu.build-id").write_bytes(note(3, b"GNU\0", b"\xab" * 20))
-    assert read_module(roots, "lp-one") == Module("lp_one", 2, "live", "ab" * 20, "0A1B2C", "OE")
     assert module_build_id(roots, "lp-one") == "ab" * 20
     assert is_loaded(roots, "lp-one")
-
-
-def test_a_module_of_the_distribution(tmp_path: Path) -> None:
-    roots = plant("bare-6.1", tmp_path)
-    assert read_module(roots, "virtio-net") == module("virtio_net", 0)
-    plant_line("sys/module/virtio_net/initstate = sideways", tmp_path)
-    assert read_module(roots, "virtio-net") == module("virtio_net", 0, "unknown")
 
 
 def test_built_in_code_with_parameters_is_not_a_loaded_module(tmp_path: Path) -> None:
     plant_line("sys/module/printk/parameters/time = Y", tmp_path)
     roots = Roots.under(tmp_path)
     assert not is_loaded(roots, "printk")
-    assert read_module(roots, "printk") is None
     assert module_build_id(roots, "printk") is None
 
 
@@ -140,17 +129,13 @@ def test_every_listed_module_is_found_under_both_spellings(names: list[str]) -> 
             assert file_in(listing, spelling) == f"kernel/a-b/{name}.ko.xz"
 
 
-def test_module_file_and_what_is_built_in(tmp_path: Path) -> None:
+def test_the_file_of_a_module_and_of_what_is_built_in(tmp_path: Path) -> None:
     roots = Roots.under(tmp_path)
     directory = roots.lib_modules / "6.1.0-56-amd64"
     directory.mkdir(parents=True)
     (directory / "modules.dep").write_text(DEP)
-    assert is_builtin(roots, "6.1.0-56-amd64", "ext4") is None
-    (directory / "modules.builtin").write_text("kernel/fs/ext4/ext4.ko\nkernel/lib/crc-t10dif.ko\n")
     assert module_file(roots, "6.1.0-56-amd64", "nfs") == directory / "kernel/fs/nfs/nfs.ko"
     assert module_file(roots, "6.1.0-56-amd64", "ext4") is None
-    assert is_builtin(roots, "6.1.0-56-amd64", "crc_t10dif") is True
-    assert is_builtin(roots, "6.1.0-56-amd64", "nfs") is False
 
 
 def test_without_modules_dep_nothing_is_known(tmp_path: Path) -> None:

@@ -52,7 +52,8 @@ def test_frozen_host_is_handed_the_reason(master: Master) -> None:
     assert "this host is frozen since" in refused["error"]
     with pytest.raises(LivepatchError) as held:
         parse_approval(refused)
-    assert held.value.kind is Kind.UNAPPROVED
+    assert held.value.kind is Kind.FROZEN
+    assert "by alice (rev 2): a test" in held.value.message
     assert hand_out(master.state_dir, "hv2")["rev"] == 1
     unfreeze(master, ["hv1"], BY)
     assert hand_out(master.state_dir, "hv1")["rev"] == 1

@@ -17,10 +17,12 @@ from livepatch_core.catalog.settings import Master
 from livepatch_core.errors import LivepatchError
 from livepatch_core.ledger import store
 from livepatch_core.ledger.acts import approve, freeze, unfreeze
-from livepatch_core.ledger.recover import backup, restore
+from livepatch_core.ledger.handout import hand_out
+from livepatch_core.ledger.model import Grant
+from livepatch_core.ledger.recover import JUMP, backup, parse_report, rebuild, restore
 from livepatch_core.ledger.show import show
 from livepatch_core.words import Kind
-from tests.unit.ledger.grants import BY, grants
+from tests.unit.ledger.grants import BUILD, BY, grants
 
 ACTS: dict[str, Callable[[Master], object]] = {
     "approve": lambda master: approve(master, ["hv1", "hv2", "hv3"], grants(2), BY, while_frozen=True),
@@ -28,6 +30,9 @@ ACTS: dict[str, Callable[[Master], object]] = {
     "unfreeze": lambda master: unfreeze(master, ["hv2"], BY),
     "restore": lambda master: restore(master, master.state_dir / "backup", BY),
 }
+REPORTS = [
+    parse_report("hv1", {"approved": {"ledger_id": "a", "rev": 7, "level": 0}, "kernel": {"build_id": BUILD}})
+]
 
 
 def prepared(directory: Path) -> Master:
@@ -95,6 +100,24 @@ def comparable(shown: dict[str, Any]) -> dict[str, Any]:
     """Without the path that a restore notes."""
     history = [{key: value for key, value in one.items() if key != "from"} for one in shown["history"]]
     return {**shown, "history": history}
+
+
+def test_rebuild_killed_at_every_instruction(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No ledger that can be used, or the whole of the rebuilt one; and it can be done again."""
+    released = {BUILD: {0: Grant(0, None)}}
+    deaths, step = 0, 1
+    while True:
+        master = Master(tmp_path / str(step), "root")
+        died = killed_at(step, lambda one: rebuild(one, REPORTS, released, BY), master, monkeypatch)
+        seen = show(master.state_dir)
+        assert (seen["rev"], list(seen["hosts"])) in ((0, []), (7 + JUMP, ["hv1"])), step
+        if seen["rev"] == 0:
+            assert "error" in hand_out(master.state_dir, "hv1")
+            assert rebuild(master, REPORTS, released, BY)["minions"] == 1
+        if not died:
+            break
+        deaths, step = deaths + 1, step + 1 + step // 5
+    assert deaths > 20
 
 
 def test_log_torn_at_every_sector(tmp_path: Path) -> None:

@@ -1,0 +1,187 @@
+"""What the boot unit loads and refuses, and that status says the same beforehand."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from livepatch_core.host import armed, boot, move, persist, soak, status, store
+from livepatch_core.host.byhand import Order
+from livepatch_core.host.move import Wish
+from livepatch_core.words import Kind
+from tests.unit.host.boundaries import Boundaries
+from tests.unit.host.fakekernel import BUILD_ID
+from tests.unit.host.world import World
+
+
+@pytest.fixture
+def kept(world: World) -> World:
+    """Levels 1 and 2 are kept over a boot, the unit is enabled, level 2 is approved."""
+    unit = world.directory / "livepatch-boot.service"
+    unit.touch()
+    world.options.update(boot_unit=unit, off_file=world.directory / "off", soak=600.0)
+    for rev, level in ((1, 1), (2, 2)):
+        assert move.move(world.host, Wish(approval=world.approval(rev, level))).result is True
+        assert persist.persist(world.host).result is True
+        found = armed.read_armed(world.host)
+        assert found is not None
+        soak._prove(world.host, found)
+    return world
+
+
+def next_boot(world: World) -> dict[str, object]:
+    said: dict[str, object] = status.status(world.host)["next_boot"]
+    return said
+
+
+def restarted(world: World) -> list[str]:
+    boot.stop(world.host)
+    world.kernel.boot("boot-2")
+    return world.patches
+
+
+def module_of(world: World, level: int) -> Path:
+    (one,) = [one for one in store.read_store(world.host, BUILD_ID) if one.level == level]
+    return store.directory(world.host, BUILD_ID) / f"{one.sha256}.ko"
+
+
+def command_line(world: World) -> None:
+    (world.kernel.directory / "proc/cmdline").write_text("root=/dev/vda quiet livepatch.boot=off\n")
+
+
+def off_file(world: World) -> None:
+    world.host.settings.off_file.touch()
+
+
+def blocked(world: World) -> None:
+    """Seen in the catalog by whatever looked last."""
+    world.entries[2] = {"status": "blocked", "reason": "leaks"}
+    assert world.apply(approval=world.approval(2, 2)).kind is Kind.BLOCKED
+
+
+def quarantined(world: World) -> None:
+    persist.put_in_quarantine(world.host, 2, Order("stalls"))
+
+
+def damaged(world: World) -> None:
+    module_of(world, 2).write_bytes(b"other")
+
+
+def gone(world: World) -> None:
+    module_of(world, 2).unlink()
+
+
+def all_damaged(world: World) -> None:
+    for level in (1, 2):
+        module_of(world, level).write_bytes(b"")
+
+
+def approved_lower(world: World) -> None:
+    assert world.apply(approval=world.approval(3, 1)).result is True
+
+
+def by_hand(world: World) -> None:
+    assert world.apply(0).result is True
+
+
+def nothing(world: World) -> None:
+    del world
+
+
+@pytest.mark.parametrize(
+    ("what", "level", "why"),
+    [
+        (nothing, 2, "it is the highest proven level"),
+        (command_line, 0, "livepatch.boot=off on the kernel's command line"),
+        (off_file, 0, "switched off by the file"),
+        (blocked, 1, "level 2 is blocked (leaks)"),
+        (quarantined, 1, "level 2 is quarantined (stalls)"),
+        (damaged, 1, "level 2 is damaged in the store"),
+        (gone, 1, "level 2 is damaged in the store"),
+        (all_damaged, 0, "level 2 is damaged in the store; level 1 is damaged in the store"),
+        (approved_lower, 1, "level 2 is above 1"),
+        (by_hand, 0, "level 1 is above 0"),
+    ],
+)
+def test_status_says_what_the_boot_does(
+    kept: World, what: Callable[[World], None], level: int, why: str
+) -> None:
+    what(kept)
+    said = next_boot(kept)
+    assert said["level"] == level
+    assert why in str(said["why"])
+    assert ("differs" in said) is (status.status(kept.host)["level"] != level)
+    restarted(kept)
+    if what is command_line:
+        command_line(kept)
+    outcome = boot.start(kept.host)
+    assert outcome.result is True, outcome.comment
+    assert kept.patches == ([f"lp_{level}"] if level else [])
+    assert why in outcome.comment
+    report = boot.last_report(kept.host)
+    assert (report["comment"], report["boot_id"]) == (outcome.comment, "boot-2")
+    if level:
+        assert kept.journal[-1]["authority"]["source"] == "boot"
+
+
+@pytest.mark.parametrize("name", ["blocks_file", "quarantine_file", "record_file", "index"])
+def test_what_cannot_be_understood_loads_nothing(kept: World, name: str) -> None:
+    """It may have forbidden the load; the file is named, and left as it is."""
+    path = (
+        store.directory(kept.host, BUILD_ID) / store.INDEX
+        if name == "index"
+        else getattr(kept.host.settings, name)
+    )
+    path.write_text("{torn")
+    if name != "record_file":  # then status draws on nothing, and says so elsewhere
+        said = next_boot(kept)
+        assert said["level"] == 0
+        assert str(path) in str(said["why"])
+    restarted(kept)
+    outcome = boot.start(kept.host)
+    assert (outcome.result, outcome.kind, kept.patches) == (False, Kind.JOURNAL, [])
+    assert str(path) in outcome.comment
+    assert path.read_text() == "{torn"
+
+
+def test_the_unit_is_disabled(kept: World) -> None:
+    kept.host.settings.boot_unit.unlink()
+    assert next_boot(kept) == {
+        "level": 0,
+        "why": "level 2 is kept, but the boot unit is not enabled",
+        "differs": "now level 2 is in force",
+    }
+    kept.apply(1)
+    assert "the boot unit is not enabled" in persist.persist(kept.host).comment
+
+
+@pytest.mark.parametrize("at", range(6))
+def test_no_room_in_the_store(kept: World, at: int) -> None:
+    """Whichever write finds the disk full: what was kept is kept, and it says so."""
+    assert kept.apply(approval=kept.approval(3, 3)).result is True
+    disk = Boundaries(at, full=True)
+    with disk.around():
+        outcome = kept.outcome(lambda: persist.persist(kept.host))
+    levels = [one.level for one in store.read_store(kept.host, BUILD_ID)]
+    assert levels == [2, 1]  # level 3 has yet to prove itself
+    assert all(store.is_sound(kept.host, BUILD_ID, one) for one in store.read_store(kept.host, BUILD_ID))
+    if disk.count > at:
+        assert (outcome.result, outcome.kind) == (False, Kind.JOURNAL)
+        assert "No space left" in outcome.comment
+    assert kept.patches == ["lp_3"]
+    assert persist.persist(kept.host).result is True
+
+
+def test_persist_at_level_0(world: World) -> None:
+    """Nothing to keep, and nothing that would be loaded: that is as asked."""
+    outcome = persist.persist(world.host)
+    assert (outcome.result, outcome.changes) == (True, {})
+
+
+def test_persist_at_level_0_with_a_level_kept(kept: World) -> None:
+    restarted(kept)
+    outcome = kept.outcome(lambda: persist.persist(kept.host))
+    assert (outcome.result, outcome.kind) == (False, Kind.ARGUMENT)
+    assert "level 2 is loaded at the next boot" in outcome.comment
