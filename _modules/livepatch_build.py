@@ -24,7 +24,6 @@ from __future__ import annotations
 
 import logging
 import os
-from pathlib import Path
 
 import salt.utils.args
 from salt.exceptions import CommandExecutionError, SaltInvocationError
@@ -33,15 +32,14 @@ import livepatch_core
 
 livepatch_core.refresh()
 
-from livepatch_core.build import report, service
+from livepatch_core.build import calls, report, service
 from livepatch_core.build.refusals import Refused
-from livepatch_core.build.target import Target
 
 __virtualname__ = "livepatch_build"
 
 log = logging.getLogger(__name__)
 
-_PARTS = ("source", "headers", "kbuild", "image", "modules")
+_NAMES = ("replace", "accept", "fan_out", *calls.PARTS)
 
 
 def __virtual__():
@@ -51,55 +49,27 @@ def __virtual__():
 
 
 def _settings():
-    return __salt__["config.get"]("livepatch_build", {}) or {}
-
-
-def _cache():
-    return Path(_settings().get("cache") or os.path.join(__opts__["cachedir"], "livepatch-build"))
+    return calls.parse_settings(__salt__["config.get"]("livepatch_build", None), __opts__["cachedir"])
 
 
 def _diffs(patch, saltenv):
-    """The texts of one diff or a series, each a path or a salt:// address."""
+    """The names and texts of one diff or a series, each a path or a salt:// address."""
     found = []
-    for address in salt.utils.args.split_input(patch):
+    for address in map(str, salt.utils.args.split_input(patch)):
         path = __salt__["cp.cache_file"](address, saltenv) if "://" in address else address
         if not path or not os.path.isfile(path):
             raise CommandExecutionError(f"The diff {address} was not found.")
-        found.append(
-            (os.path.basename(address), Path(path).read_text(encoding="utf-8", errors="surrogateescape"))
-        )
+        found.append(calls.read_diff(address, path))
     return found
 
 
-def _parts(release, kwargs):
-    given = {name: kwargs.pop(name) for name in _PARTS if kwargs.get(name)}
-    if not given:
-        return None
-    if set(given) != set(_PARTS):
-        raise SaltInvocationError(f"Give all of {', '.join(_PARTS)} by path, or none of them.")
-    return Target(release=release, **{name: Path(path) for name, path in given.items()})
-
-
-def _order(patch, kernel, name, level, saltenv, kwargs):
+def _order(settings, patch, kernel, name, level, saltenv, kwargs):
     kwargs = salt.utils.args.clean_kwargs(**kwargs)
-    settings = _settings()
-    release = kernel or __grains__["kernelrelease"]
-    order = service.Order(
-        release=release,
-        diffs=_diffs(patch, saltenv),
-        name=name or "",
-        level=int(level),
-        replace=kwargs.pop("replace", True),
-        accept=dict(kwargs.pop("accept", None) or {}),
-        fan_out=int(kwargs.pop("fan_out", service.FAN_OUT)),
-        jobs=int(settings.get("jobs", 2)),
-        parts=_parts(release, kwargs),
-        key=Path(settings["key"]) if settings.get("key") else None,
-        certificate=Path(settings["certificate"]) if settings.get("certificate") else None,
-    )
-    if kwargs:
-        raise SaltInvocationError(f"Unknown arguments: {', '.join(sorted(kwargs))}")
-    return order
+    unknown = sorted(set(kwargs) - set(_NAMES))
+    if unknown:
+        raise SaltInvocationError(f"Unknown arguments: {', '.join(unknown)}")
+    given = {**kwargs, "name": name, "level": level}
+    return calls.order(kernel or __grains__["kernelrelease"], _diffs(patch, saltenv), settings, given)
 
 
 def _progress(name):
@@ -152,11 +122,12 @@ def build(patch, kernel=None, name=None, level=0, output=None, saltenv="base", *
 
         salt builder livepatch_build.build salt://fixes/meminfo.patch kernel=6.1.0-56-amd64 level=1
     """
-    order = _order(patch, kernel, name, level, saltenv, kwargs)
-    place = Path(output or _settings().get("output") or _cache() / "modules" / order.release)
 
     def act():
-        document = service.produce(order, _cache(), place, _progress(order.module_name))
+        settings = _settings()
+        order = _order(settings, patch, kernel, name, level, saltenv, kwargs)
+        place = settings.place(order.release, output)
+        document = service.produce(order, settings.cache, place, _progress(order.module_name))
         return {**document, "comment": f"Built {document['path']}.", "text": report.as_text(document)}
 
     return _answer(act)
@@ -175,10 +146,11 @@ def check(patch, kernel=None, name=None, level=0, saltenv="base", **kwargs):
 
         salt builder livepatch_build.check salt://fixes/meminfo.patch kernel=6.1.0-56-amd64
     """
-    order = _order(patch, kernel, name, level, saltenv, kwargs)
 
     def act():
-        document = service.check(order, _cache(), _progress(order.module_name))
+        settings = _settings()
+        order = _order(settings, patch, kernel, name, level, saltenv, kwargs)
+        document = service.check(order, settings.cache, _progress(order.module_name))
         return {**document, "comment": "The diff can be built."}
 
     return _answer(act)
@@ -197,10 +169,11 @@ def explain(patch, kernel=None, name=None, level=0, saltenv="base", **kwargs):
 
         salt builder livepatch_build.explain salt://fixes/meminfo.patch kernel=6.1.0-56-amd64
     """
-    order = _order(patch, kernel, name, level, saltenv, kwargs)
 
     def act():
-        document = service.check(order, _cache(), _progress(order.module_name))
+        settings = _settings()
+        order = _order(settings, patch, kernel, name, level, saltenv, kwargs)
+        document = service.check(order, settings.cache, _progress(order.module_name))
         return {"comment": report.as_text(document)}
 
     return _answer(act)

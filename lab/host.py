@@ -26,6 +26,7 @@ PACKAGE_OF = {
     "apt-config": "apt",
     "setpriv": "util-linux",
     "make": "make",
+    "openssl": "openssl",
     "gcc-12": "gcc-12",
     "ld": "binutils",
 }

@@ -5,6 +5,7 @@ refusal.
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -38,14 +39,15 @@ def run(
     # environment is dropped so that CFLAGS, MAKEFLAGS or KBUILD_* of a build user change nothing.
     base = {"PATH": os.environ.get("PATH", "/usr/bin:/bin"), "LC_ALL": "C.UTF-8", "HOME": "/nonexistent"}
     try:
-        done = subprocess.run(
+        # A session of its own: make's compilers end with make.
+        process = subprocess.Popen(
             list(command),
             cwd=cwd,
             env={**base, **(environment or {})},
             stdin=subprocess.DEVNULL,
-            capture_output=True,
-            check=False,
-            timeout=deadline,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            start_new_session=True,
         )
     except FileNotFoundError:
         raise Refused(
@@ -53,12 +55,16 @@ def run(
             f"{command[0]} is not installed.",
             remedy=f"Install the package that holds {command[0]}.",
         ) from None
-    except subprocess.TimeoutExpired:
-        raise Refused(
-            Refusal.TOOLCHAIN,
-            f"{command[0]} did not end within {deadline:.0f} s and was stopped.",
-            remedy="Look at the load of the builder, then try again.",
-        ) from None
-    return Finished(
-        done.returncode, done.stdout.decode("utf-8", "replace"), done.stderr.decode("utf-8", "replace")
-    )
+    with process:
+        try:
+            out, err = process.communicate(timeout=deadline)
+        except subprocess.TimeoutExpired:
+            raise Refused(
+                Refusal.TOOLCHAIN,
+                f"{command[0]} did not end within {deadline:.0f} s and was stopped.",
+                remedy="Look at the load of the builder, then try again.",
+            ) from None
+        finally:
+            if process.returncode is None:
+                os.killpg(process.pid, signal.SIGKILL)
+    return Finished(process.returncode, out.decode("utf-8", "replace"), err.decode("utf-8", "replace"))

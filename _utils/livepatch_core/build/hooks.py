@@ -91,10 +91,21 @@ def declared_hooks(unit: Unit) -> dict[str, str]:
 
 
 def declared_states(unit: Unit) -> list[tuple[int, int]]:
-    """(id, version) of every system state that a unit declares."""
-    return [
-        pair
-        for piece in unit.distinct()
-        if unit.section_of(piece).name == STATE_SECTION
-        for pair in struct.iter_unpack("<QQ", unit.data_of(piece))
-    ]
+    """(id, version) of every system state that a unit declares. Refuses (HOOKS) what the macro did not
+    write.
+    """
+    found: list[tuple[int, int]] = []
+    for piece in unit.distinct():
+        if unit.section_of(piece).name != STATE_SECTION:
+            continue
+        content = unit.data_of(piece)
+        if len(content) != 16 or piece.references:
+            raise Refused(
+                Refusal.HOOKS,
+                "A system state is a number and a version, both known when it is compiled.",
+                file=unit.path,
+                function=piece.name,
+                remedy="Declare it with LIVEPATCH_STATE(id, version).",
+            )
+        found.append(struct.unpack("<QQ", content))
+    return found

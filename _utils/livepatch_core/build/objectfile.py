@@ -29,6 +29,9 @@ R_64, R_PC32, R_PLT32, R_32, R_32S, R_PC64 = 1, 2, 4, 10, 11, 24
 FIELD_SIZE = {R_64: 8, R_PC64: 8, R_PC32: 4, R_PLT32: 4, R_32: 4, R_32S: 4}
 PC_RELATIVE = frozenset({R_PC32, R_PLT32, R_PC64})
 
+MAX_NAME = 4096  # bytes; a symbol of the kernel has at most 512 (KSYM_NAME_LEN)
+MAX_ZEROED = 16 << 20  # bytes of NOBITS in an object or module; the most in 900 stock modules is 0.1 MB
+
 _EHDR = struct.Struct("<16sHHIQQQIHHHHHH")
 _SHDR = struct.Struct("<IIQQQQIIQQ")
 _SYM = struct.Struct("<IBBHQQ")
@@ -111,9 +114,9 @@ def _slice(data: bytes, offset: int, size: int, what: str) -> bytes:
 
 
 def _text(table: bytes, offset: int) -> str:
-    end = table.find(b"\0", offset)
+    end = table.find(b"\0", offset, offset + MAX_NAME)
     if offset > len(table) or end < 0:
-        raise _malformed("a name lies outside its string table")
+        raise _malformed("a name lies outside its string table or is too long")
     return table[offset:end].decode("latin-1")
 
 
@@ -139,11 +142,17 @@ def _read_sections(data: bytes) -> tuple[list[Section], int]:
     kind, shoff, shnum, shstrndx = _header(data)
     table = _slice(data, shoff, shnum * _SHDR.size, "the section header table")
     rows = list(_SHDR.iter_unpack(table))
+    # Contents are copied: sections that share bytes would make a small file large.
+    if sum(row[5] for row in rows if row[1] not in (0, SHT_NOBITS)) > len(data):
+        raise _malformed("its sections overlap")
+    if kind == ET_REL and sum(row[5] for row in rows if row[1] == SHT_NOBITS) >= MAX_ZEROED:
+        raise _malformed(f"it has {MAX_ZEROED >> 20} MiB of zeroed data or more")
     if shstrndx >= len(rows):
         raise _malformed("the section name table does not exist")
     names = _slice(data, rows[shstrndx][4], rows[shstrndx][5], "the section name table")
     sections = []
     for name, type_, flags, address, offset, size, link, info, align, entsize in rows:
+        size = size if type_ else 0  # of section 0 it may be the number of sections
         empty = type_ in (0, SHT_NOBITS)
         content = b"" if empty else _slice(data, offset, size, "a section")
         sections.append(
@@ -157,7 +166,13 @@ def _extended_indices(sections: list[Section], symtab: int) -> bytes:
     return next((s.data for s in sections if s.type == 18 and s.link == symtab), b"")
 
 
-def _read_symbols(sections: list[Section]) -> list[Symbol]:
+def _check_extent(section: Section, value: int, size: int) -> None:
+    """Symbols of an object count from the start of their section."""
+    if value + size > section.size:
+        raise _malformed("a symbol reaches past the end of its section")
+
+
+def _read_symbols(sections: list[Section], kind: int) -> list[Symbol]:
     for number, section in enumerate(sections):
         if section.type != SHT_SYMTAB:
             continue
@@ -170,6 +185,8 @@ def _read_symbols(sections: list[Section]) -> list[Symbol]:
                 shndx = int.from_bytes(_slice(wide, index * 4, 4, "an extended section index"), "little")
             if shndx >= len(sections) and not SHN_LORESERVE <= shndx < SHN_XINDEX:
                 raise _malformed("a symbol names a section that does not exist")
+            if kind == ET_REL and SHN_UNDEF < shndx < len(sections):
+                _check_extent(sections[shndx], value, size)
             symbols.append(Symbol(_text(names, name), value, size, info & 15, info >> 4, shndx, other & 3))
         return symbols
     return []
@@ -177,7 +194,7 @@ def _read_symbols(sections: list[Section]) -> list[Symbol]:
 
 def _attach_relocations(sections: list[Section], symbols: int) -> None:
     for section in sections:
-        if section.type != SHT_RELA or section.flags & SHF_ALLOC:
+        if section.type != SHT_RELA:
             continue
         if section.info >= len(sections) or len(section.data) % _RELA.size:
             raise _malformed("a relocation section is not usable")
@@ -186,7 +203,8 @@ def _attach_relocations(sections: list[Section], symbols: int) -> None:
             kind, symbol = info & 0xFFFFFFFF, info >> 32
             if symbol >= symbols or offset + FIELD_SIZE.get(kind, 0) > target.size:
                 raise _malformed("a relocation points outside its section or symbol table")
-            if kind:  # R_X86_64_NONE: objtool blanks out what it replaced
+            # R_X86_64_NONE: objtool blanks out what it replaced. Allocated ones are the kernel's to apply.
+            if kind and not section.flags & SHF_ALLOC:
                 target.relocations.append(Relocation(offset, kind, symbol, addend))
         target.relocations.sort()
 
@@ -194,7 +212,7 @@ def _attach_relocations(sections: list[Section], symbols: int) -> None:
 def read_object(data: bytes) -> ObjectFile:
     """The file as a value. Raises ``Refused`` (OBJECT_FORMAT) when it is not well formed."""
     sections, kind = _read_sections(data)
-    symbols = _read_symbols(sections)
+    symbols = _read_symbols(sections, kind)
     if kind == ET_REL:
         _attach_relocations(sections, len(symbols))
     return ObjectFile(sections, symbols, kind)

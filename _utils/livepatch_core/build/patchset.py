@@ -25,6 +25,10 @@ _NOT_KERNEL = re.compile(
 _OTHER_MACHINE = re.compile(r"^arch/(?!x86/)")
 
 
+MAX_HUNKS = 20_000  # a whole stable release has about 5,000
+MAX_TEXT = 16 << 20  # characters
+
+
 class Line(NamedTuple):
     """A source line without its newline; ``origin`` counts from 1 in the unpatched file, None for an added
     line.
@@ -79,7 +83,7 @@ def _path(header: str, number: int) -> Optional[str]:
     if name == "/dev/null":
         return None
     parts = name.split("/")
-    if len(parts) < 2 or ".." in parts or parts[0] == "" or "\0" in name:
+    if len(parts) < 2 or {"", ".", ".."} & {*parts} or "\0" in name:
         raise _bad(number, f"{name!r} is not a path inside a source tree")
     return "/".join(parts[1:])
 
@@ -133,8 +137,12 @@ def _read_file(lines: Sequence[str], at: int) -> tuple[FilePatch, int]:
 
 def parse_diff(text: str) -> tuple[FilePatch, ...]:
     """Every file of a unified diff, in order. Raises ``Refused`` (DIFF_SYNTAX)."""
+    if len(text) > MAX_TEXT:
+        raise _bad(1, f"it has more than {MAX_TEXT >> 20} MiB")
     lines = text.split("\n")  # not splitlines(): sources hold form feeds
     files, index = [], 0
+    if sum(line.startswith("@@ ") for line in lines) > MAX_HUNKS:
+        raise _bad(1, f"it has more than {MAX_HUNKS} hunks")
     while index < len(lines):
         if lines[index].startswith("--- ") and index + 1 < len(lines) and lines[index + 1].startswith("+++ "):
             file, index = _read_file(lines, index)
@@ -238,18 +246,30 @@ def apply_hunks(lines: Sequence[Line], file: FilePatch) -> tuple[list[Line], tup
     return result, tuple(moved)
 
 
-_COMMENT = re.compile(r'"(?:\\.|[^"\\])*"|\'(?:\\.|[^\'\\])*\'|//.*|/\*|\*/')
+_QUOTED = {'"': re.compile(r'(?:\\.|[^"\\])*"'), "'": re.compile(r"(?:\\.|[^'\\])*'")}
+_SIGN = re.compile(r'["\']|//|/\*')
 
 
 def _comment_open(text: str, inside: bool) -> bool:
     """Whether a /* comment is open after this line, given whether one was before it."""
-    if inside:
-        end = text.find("*/")
-        return True if end < 0 else _comment_open(text[end + 2 :], False)
-    for match in _COMMENT.finditer(text):
-        if match[0] == "/*":
-            return _comment_open(text[match.end() :], True)
-    return False
+    at, open_quotes = 0, set()
+    while True:
+        if inside:
+            end = text.find("*/", at)
+            if end < 0:
+                return True
+            at, inside = end + 2, False
+        sign = _SIGN.search(text, at)
+        if sign is None or sign[0] == "//":
+            return False
+        at, inside = sign.end(), sign[0] == "/*"
+        if not inside and sign[0] not in open_quotes:
+            closed = _QUOTED[sign[0]].match(text, at)
+            if closed is None:
+                # A lone apostrophe (#error don't): no later one closes either, and looking once is enough.
+                open_quotes.add(sign[0])
+            else:
+                at = closed.end()
 
 
 def render(lines: Sequence[Line], *, directives: bool) -> str:

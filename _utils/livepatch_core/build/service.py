@@ -13,6 +13,7 @@ from typing import Any, Optional
 
 from livepatch_core.build import debian, report, signing
 from livepatch_core.build.builder import FAN_OUT, Built, Options, build
+from livepatch_core.build.patchset import parse_diff
 from livepatch_core.build.refusals import Refusal, Refused
 from livepatch_core.build.target import Target
 
@@ -61,6 +62,8 @@ def _run(order: Order, cache: Path, progress: Progress, *, emit: bool) -> tuple[
         raise Refused(
             Refusal.ARGUMENT, "Signing needs a key and a certificate.", remedy="Give both or neither."
         )
+    for _, text in order.diffs:
+        parse_diff(text)  # here already: what cannot be read is no reason to fetch a kernel's source
     target = find_target(order, cache, progress)
     options = Options(
         order.module_name,

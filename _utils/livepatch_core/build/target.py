@@ -142,8 +142,22 @@ def module_paths(target: Target) -> dict[str, Path]:
 
 
 def read_module_file(path: Path) -> bytes:
-    """A module's ELF bytes, decompressed (xz is what Debian uses from 6.12 on)."""
+    """A module's ELF bytes, decompressed (xz is what Debian uses from 6.12 on). Refuses (SOURCE) damage."""
     data = path.read_bytes()
     if data[:6] == b"\xfd7zXZ\0":
-        data = lzma.LZMADecompressor().decompress(data, _MODULE_LIMIT)
+        unpack = lzma.LZMADecompressor()
+        try:
+            data = unpack.decompress(data, _MODULE_LIMIT)
+        except lzma.LZMAError as problem:
+            raise _damaged(path, str(problem)) from problem
+        if not unpack.eof:
+            raise _damaged(path, f"it is cut off, or larger than {_MODULE_LIMIT >> 20} MiB")
     return data
+
+
+def _damaged(path: Path, why: str) -> Refused:
+    return Refused(
+        Refusal.SOURCE,
+        f"The module {path} cannot be decompressed: {why}.",
+        remedy="Install the kernel's package again, or give the target's own modules.",
+    )

@@ -47,6 +47,8 @@ MAX_SECTIONS = 16384  # a module built with -ffunction-sections has some hundred
 MAX_SYMBOLS = 1 << 19  # amdgpu, the largest in a stock kernel, has about 60,000
 MAX_RELOCATIONS = 1 << 18  # unpacked from one file, all sections together
 MAX_NAME = 1024  # the kernel's limit for a symbol is 512 (KSYM_NAME_LEN)
+# Of all symbols that are asked for: names may overlap in the file, so its size does not bound them.
+MAX_SYMBOL_NAMES = 32 * 1024 * 1024
 
 
 @dataclass(frozen=True)
@@ -118,6 +120,7 @@ class Elf:
         self.by_name = {section.name: section for section in reversed(self.sections)}
         self._tables = self._relocation_tables()
         self._budget = MAX_RELOCATIONS
+        self._name_budget = MAX_SYMBOL_NAMES
         self._symtab = self._only("SHT_SYMTAB")
         self._names = self._section(self._symtab.link, "SHT_STRTAB")
         self.symbols = self._symbols()
@@ -139,7 +142,11 @@ class Elf:
         return self.image[start:end].decode("utf-8", "backslashreplace")
 
     def symbol_name(self, symbol: Symbol) -> str:
-        return self.string(self._names, symbol.name_offset)
+        name = self.string(self._names, symbol.name_offset)
+        self._name_budget -= len(name)
+        if self._name_budget < 0:
+            raise refusal(f"its symbols' names have more than {MAX_SYMBOL_NAMES // 1024 // 1024} MiB")
+        return name
 
     def relocations(self, table: Section) -> list[tuple[int, Relocation]]:
         """The entries of a RELA table, each with its offset in the section it applies to."""

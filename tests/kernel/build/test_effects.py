@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from lab import kernels
+from lab import host, kernels
 from lab.kernels import Kernel
 from livepatch_core.build.builder import Built
 from livepatch_core.build.target import Target
@@ -36,6 +37,25 @@ STATICS: Edits = {
             "\thugetlb_report_meminfo(m);\n\tthis_cpu_inc(lp_hits);\n\tWARN_ON_ONCE(lp_helper(2) == 400);\n"
             '\tseq_printf(m, "LpHits: %lu %d\\n", this_cpu_read(lp_hits), lp_helper(1));\n',
         ),
+    ]
+}
+SHARED: Edits = {
+    "fs/proc/meminfo.c": [
+        (
+            "static void show_val_kb(struct seq_file *m, const char *s, unsigned long num)\n{\n",
+            "static void show_val_kb(struct seq_file *m, const char *s, unsigned long num)\n{\n"
+            "\tstatic unsigned long calls;\n\n\tif (!calls++ || s[3] == 'T')\n"
+            '\t\tseq_printf(m, "LpCalls: %lu\\n", calls);\n',
+        )
+    ]
+}
+ONCE: Edits = {
+    "mm/mmap.c": [
+        (
+            '\tpr_warn_once("%s (%d) uses deprecated remap_file_pages()',
+            '\tpr_info("lp: remap_file_pages\\n");\n'
+            '\tpr_warn_once("%s (%d) uses deprecated remap_file_pages()',
+        )
     ]
 }
 SYSCALL: Edits = {
@@ -67,9 +87,32 @@ HEADER: Edits = {
     "fs/ext4/xattr.h": [
         (
             "static inline void ext4_write_lock_xattr(struct inode *inode, int *save)\n{\n",
-            "static inline void ext4_write_lock_xattr(struct inode *inode, int "
-            "*save)\n{\n\tprefetch(inode);\n",
+            "static inline void ext4_write_lock_xattr(struct inode *inode, int *save)\n{\n"
+            '\tpr_info("lp: ext4_write_lock_xattr\\n");\n',
         )
+    ]
+}
+# Says when each callback runs.
+CALLBACKS: Edits = {
+    "fs/proc/version.c": [
+        (
+            "static int version_proc_show",
+            "#include <livepatch/hooks.h>\n"
+            + "".join(
+                f"static {kind} lp_{word}(struct klp_object *object)\n{{\n"
+                f'\tpr_info("lp: {word}\\n");\n{end}}}\nLIVEPATCH_{word.upper()}(lp_{word});\n'
+                for word, kind, end in (
+                    ("pre_patch", "int", "\treturn 0;\n"),
+                    ("post_patch", "void", ""),
+                    ("pre_unpatch", "void", ""),
+                )
+            )
+            + "\nstatic int version_proc_show",
+        ),
+        (
+            "\tseq_printf(m, linux_proc_banner",
+            '\tseq_puts(m, "patched ");\n\tseq_printf(m, linux_proc_banner',
+        ),
     ]
 }
 
@@ -105,6 +148,29 @@ def test_new_statics_percpu_mutex_and_warning(make: Make, boot: Boot, written: W
     name = guest.load(make("lp_statics", [written(STATICS, role)], role=role))
     guest.run("cat /proc/meminfo")
     assert "LpHits: 2 6" in guest.run("cat /proc/meminfo")
+    guest.revert(name)
+
+
+def test_static_in_a_helper_that_many_call(make: Make, boot: Boot, written: Written) -> None:
+    guest = boot()
+    name = guest.load(make("lp_shared", [written(SHARED, "6.1")]))
+    guest.run("cat /proc/meminfo")
+    counts = [int(count) for count in re.findall("LpCalls: ([0-9]+)", guest.run("cat /proc/meminfo"))]
+    assert counts
+    assert counts[0] > 20, "one variable for all callers, which goes on counting"
+    guest.revert(name)
+
+
+def test_static_of_the_kernels_own_keeps_its_value(make: Make, boot: Boot, written: Written) -> None:
+    """The new code warns once: not again, where the old code had warned."""
+    guest = boot()
+    call = "import ctypes; ctypes.CDLL(None).syscall(216, 0, 0, 1, 0, 0)"  # remap_file_pages
+    guest.guest.python(call)
+    name = guest.load(make("lp_once", [written(ONCE, "6.1")]))
+    guest.guest.python(call)
+    log = guest.guest.dmesg()
+    assert "lp: remap_file_pages" in log
+    assert log.count("uses deprecated remap_file_pages()") == 1
     guest.revert(name)
 
 
@@ -154,12 +220,20 @@ def test_two_modules_and_the_kernel_at_once(make: Make, boot: Boot, written: Wri
     guest.revert(name)
 
 
-def test_private_header_reaches_its_files(make: Make, boot: Boot, written: Written) -> None:
+def test_private_header_reaches_its_files(make: Make, boot: Boot, written: Written, tmp_path: Path) -> None:
     built = make("lp_header", [written(HEADER, "6.1")])
     assert {unit.path for unit in built.units} >= {"fs/ext4/inline.c", "fs/ext4/xattr.c"}
     assert {unit.owner for unit in built.units} == {"ext4"}
+    disk = tmp_path / "disk"
+    host.run(["mke2fs", "-q", "-t", "ext4", disk, "8M"])
     guest = boot()
-    guest.revert(guest.load(built))
+    guest.guest.put("/tmp/disk", disk.read_bytes())
+    guest.run("modprobe loop && mount -o loop /tmp/disk /mnt && touch /mnt/file")
+    name = guest.load(built)
+    guest.guest.python("import os; os.setxattr('/mnt/file', 'user.a', b'x' * 50)")
+    assert "lp: ext4_write_lock_xattr" in guest.guest.dmesg()
+    guest.run("umount /mnt")
+    guest.revert(name)
 
 
 def test_levels_of_the_examples_replace_each_other(make: Make, boot: Boot) -> None:
@@ -171,6 +245,41 @@ def test_levels_of_the_examples_replace_each_other(make: Make, boot: Boot) -> No
     assert "LivepatchLevel:        2" in guest.run("cat /proc/meminfo")
     guest.run(f"rmmod {first}")
     guest.revert(second)
+
+
+@pytest.fixture
+def series(make: Make, written: Written) -> list[Built]:
+    """Level 1: shadow variables, a state, a callback; 2: all other callbacks; 3: a text; 4: a newer state."""
+    reads = (EXAMPLES / "status-reads.patch").read_text(encoding="utf-8")
+    text = (EXAMPLES / "meminfo-1.patch").read_text(encoding="utf-8")
+    newer = reads.replace("LIVEPATCH_STATE(STATUS_READS, 1)", "LIVEPATCH_STATE(STATUS_READS, 2)")
+    diffs = [reads, written(CALLBACKS, "6.1"), text]
+    levels = [make(f"livepatch_{level}", diffs[:level], level=level) for level in (1, 2, 3)]
+    return [*levels, make("livepatch_4", [newer, *diffs[1:]], level=4)]
+
+
+def test_three_levels_with_state_up_and_down(boot: Boot, series: list[Built]) -> None:
+    """What level 1 has begun to count goes on, whichever level is in force."""
+    guest, last = boot(), ""
+    for reads, level in enumerate((1, 2, 3, 2, 1), 1):
+        name = guest.load(series[level - 1])
+        assert f"StatusReads:\t{reads}\n" in guest.run("cat /proc/1/status")
+        assert guest.run("cat /proc/version").startswith("patched ") == (level > 1)
+        assert ("LivepatchLevel:" in guest.run("cat /proc/meminfo")) == (level > 2)
+        if last:
+            guest.run(f"rmmod {last}")  # replaced, so nothing of it is in force
+        last = name
+    log = guest.guest.dmesg()
+    # Of a level that is replaced no callback runs, as the kernel documents.
+    assert [log.count(f"lp: {word}") for word in ("pre_patch", "post_patch", "pre_unpatch")] == [3, 3, 0]
+    guest.revert(last)
+    assert "StatusReads" not in guest.run("cat /proc/1/status")
+
+    newest = guest.load(series[3])
+    assert "StatusReads:\t1\n" in guest.run("cat /proc/1/status")  # level 1's callback had freed the counters
+    guest.run("! insmod /root/livepatch_3.ko")  # it knows an older version of the state only
+    guest.revert(newest)
+    assert "lp: pre_unpatch" in guest.guest.dmesg()
 
 
 def test_shadow_variables_with_state_and_callback(make: Make, boot: Boot) -> None:
