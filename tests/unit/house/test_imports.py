@@ -21,9 +21,11 @@ ALLOWED = {
     "catalog": READING,
     "host": READING,
     "ledger": FOUNDATION | {"catalog"},
+    "kexec": READING | {"host"},
     "providers": READING | {"host"},
+    "drain": READING | {"host", "providers"},
     "build": READING,
-    "rollout": READING,
+    "rollout": READING | {"ledger"},
     "report": READING | {"host", "rollout"},
 }
 
