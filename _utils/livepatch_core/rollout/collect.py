@@ -1,0 +1,89 @@
+"""From what came back to the record of it. Pure.
+
+Only hosts that a job was sent to, and that have not answered yet, are heard: a return under somebody
+else's name, a second one, and one that comes after its deadline change nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Optional
+
+from livepatch_core.rollout import gates, outcomes
+from livepatch_core.rollout.fleet import Verb
+from livepatch_core.rollout.model import Gate, GateType
+from livepatch_core.rollout.outcomes import Finding, Order
+from livepatch_core.rollout.state import Host, Job, State
+from livepatch_core.rollout.states import Place
+from livepatch_core.words import Kind
+
+
+def answers(state: State, job: Job, returns: Mapping[str, Any], t: float) -> Optional[dict[str, Any]]:
+    """The body of the record; None where nothing new came. t: observed seconds now."""
+    names = [name for name in job.pending if name in returns]
+    if not names:
+        return None
+    gate = state.gate(job.gate) if job.gate else None
+    return {
+        "jid": job.jid,
+        "hosts": {name: _answer(state, job, gate, name, returns[name], t) for name in names},
+    }
+
+
+def _answer(state: State, job: Job, gate: Optional[Gate], name: str, entry: Any, t: float) -> dict[str, Any]:
+    host = state.hosts[name]
+    if gate is not None:
+        return _gate_answer(gate, host, entry)
+    if job.purpose == "stage":
+        return _staged(state, host, entry)
+    if job.purpose == "late":
+        seen = outcomes.read_look(outcomes.document_of(entry))
+        return Finding(host.place if seen is None else Place.PENDING).document()
+    order = order_for(state, host)
+    if job.verb is Verb.MOVE:
+        return outcomes.moved(entry, order).document()
+    if job.purpose == "soak":
+        return outcomes.soaking(entry, order).document()
+    until = state.round.overdue.get(name, t) if state.round is not None else t
+    return outcomes.looked(entry, order, overdue=t >= until).document()
+
+
+def order_for(state: State, host: Host) -> Order:
+    """What the host was told last in this round."""
+    if state.round is not None and state.round.back:
+        return Order(host.before, host.rev, back=True)
+    grant = state.target(host)
+    return Order(grant.level if grant is not None else host.before, host.forward_rev, host.boot)
+
+
+def _gate_answer(gate: Gate, host: Host, entry: Any) -> dict[str, Any]:
+    if gate.type is not GateType.ANSWERS:
+        return gates.keep(gate, entry)
+    seen = outcomes.read_look(outcomes.document_of(entry))
+    if seen is None:
+        return {"none": f"the answer cannot be read: {outcomes.shown(entry)}"}
+    return {"value": not host.boot or seen.boot == host.boot}
+
+
+def _staged(state: State, host: Host, entry: Any) -> dict[str, Any]:
+    """With the level to go back to, where the host is not at the one that the plan expected."""
+    found = outcomes.staged(entry, host.build, state.plan.options.level)
+    if found.place is not Place.STAGED:
+        return found.document()
+    build = host.build or found.build
+    if build not in state.plan.grants:
+        return Finding(
+            Place.FAILED, Kind.UNCOVERED, f"there is no level for its kernel build {build}"
+        ).document()
+    before = _before(state, host, build, found.level or 0, found.there)
+    if before is None:
+        text = f"it is at level {found.level}, planned was {host.placing.before}"
+        return Finding(Place.FAILED, Kind.DRIFT, text).document()
+    return {**found.document(), "before": before}
+
+
+def _before(state: State, host: Host, build: str, level: int, there: bool) -> Optional[int]:
+    """None where it is at a level that it could not be brought back to."""
+    if there or level == host.before:
+        return host.before
+    return level if level in state.plan.back.get(build, {}) else None

@@ -1,0 +1,375 @@
+"""Drives one rollout: decide, journal, act, journal what came of it. The only place where a rollout meets
+the world.
+
+Order of every act: its intent is durable, then the act, then what came of it. Whatever the process dies
+between, the next owner folds the journal and finds the intent open: what only asks is asked again, an
+approval is written again under the same act (the ledger remembers it), and hosts that may have been told
+to move are looked at before anybody tells them again.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from livepatch_core.catalog import files
+from livepatch_core.errors import LivepatchError
+from livepatch_core.rollout import collect, commands, journal, plandoc, status, telling
+from livepatch_core.rollout.clock import Clock, Now
+from livepatch_core.rollout.decide import decide
+from livepatch_core.rollout.fleet import Fleet, FleetError, Verb
+from livepatch_core.rollout.fold import fold, fold_all
+from livepatch_core.rollout.model import Plan
+from livepatch_core.rollout.owner import Owner
+from livepatch_core.rollout.records import Type
+from livepatch_core.rollout.state import Job, State
+from livepatch_core.rollout.states import Place
+from livepatch_core.rollout.steps import Admit, Approve, Block, CheckRelease, Measure, Rest, Send, Step, Write
+from livepatch_core.words import Kind
+
+POLL_SECONDS = (
+    2.0  # between two looks at the job cache while answers are awaited and no event wakes the driver
+)
+IDLE_SECONDS = 30.0  # while only an operator or a window is waited for
+START_LOCK = "start.lock"
+
+
+def start(root: Path, plan: Plan, by: Mapping[str, str], clock: Clock) -> str:
+    """Make the rollout durable; it is driven by whoever takes it. Its id. Raises LivepatchError: busy
+    where one of its hosts belongs to another active rollout or the plan was started already, journal
+    where it cannot be written."""
+    files.make_directory(root, None, files.PRIVATE_DIRECTORY)
+    with starting(root):
+        _refuse_overlap(root, plan)
+        directory = root / plandoc.rollout_id(plan)
+        if (directory / journal.FILE_NAME).exists():
+            raise _busy(f"This plan was started already, as rollout {directory.name}")
+        try:
+            _create(directory, plan, by, clock)
+        except OSError as problem:
+            raise LivepatchError(
+                Kind.JOURNAL,
+                f"{directory} could not be written ({problem.strerror}); the rollout was not started.",
+                remedy="Make room or mend the file system, then start it again.",
+            ) from problem
+    return directory.name
+
+
+class starting:
+    """One at a time starts a rollout, or takes one up again: two could claim the same hosts."""
+
+    def __init__(self, root: Path) -> None:
+        self._path, self._descriptor = root / START_LOCK, -1
+
+    def __enter__(self) -> None:
+        self._descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, files.PRIVATE_FILE)
+        fcntl.flock(self._descriptor, fcntl.LOCK_EX)
+
+    def __exit__(self, *_: object) -> None:
+        os.close(self._descriptor)
+
+
+def _refuse_overlap(root: Path, plan: Plan, but: str = "") -> None:
+    held = status.held(root)
+    taken = {name: held[name] for name in status.claims(plan) if held.get(name, but) != but}
+    if taken:
+        name, other = next(iter(sorted(taken.items())))
+        raise _busy(
+            f"{len(taken)} of its hosts belong to another active rollout, the first: {name} to {other}"
+        )
+
+
+def _create(directory: Path, plan: Plan, by: Mapping[str, str], clock: Clock) -> None:
+    """The journal last: without one there is no rollout."""
+    files.make_directory(directory, None, files.PRIVATE_DIRECTORY)
+    files.make_directory(directory / commands.FOLDER, None, files.PRIVATE_DIRECTORY)
+    files.write(directory / status.PLAN, plandoc.encode(plan), None, files.PRIVATE_FILE)
+    lines = journal.create(directory / journal.FILE_NAME)
+    now = Now(clock.now(), 0.0)
+    lines.append(Type.PLANNED, {"plan": plandoc.plan_hash(plan), "by": dict(by)}, now)
+    lines.append(Type.STARTED, {"by": dict(by)}, now)
+    lines.sync()
+    lines.close()
+
+
+def drive(
+    directory: Path,
+    fleet: Fleet,
+    clock: Clock,
+    *,
+    owner: Owner,
+    until_detached: Callable[[State], bool] = lambda state: False,
+) -> State:
+    """Until it has ended, or until_detached says so (asked every turn; nothing is left half done then).
+
+    Raises LivepatchError (journal) when the journal cannot be read or written: nothing is dispatched from
+    then on.
+    """
+    driver = Driver(directory, fleet, clock, owner)
+    try:
+        driver.adopt()
+        while not driver.state.ended and not until_detached(driver.state):
+            driver.turn()
+        driver.journal.sync()
+    finally:
+        driver.journal.close()
+    return driver.state
+
+
+def settle(directory: Path, fleet: Fleet, clock: Clock, *, owner: Owner) -> State:
+    """Journal the commands that wait, and do nothing else: for verbs where nobody drives."""
+    driver = Driver(directory, fleet, clock, owner)
+    try:
+        driver.obey()
+        driver.journal.sync()
+    finally:
+        driver.journal.close()
+    return driver.state
+
+
+class Driver:
+    """State, journal and world of one rollout, for as long as one process owns it."""
+
+    def __init__(self, directory: Path, fleet: Fleet, clock: Clock, owner: Owner) -> None:
+        self.directory, self.fleet, self.clock, self.owner = directory, fleet, clock, owner
+        plan = status.read_plan(directory)
+        self.journal, records = journal.resume(directory / journal.FILE_NAME)
+        self.state = fold_all(directory.name, plan, records)
+        self._began = clock.monotonic()
+        self._t = self.state.t
+        self._heard: dict[str, int] = {}  # jid -> how many returns were there at the last look
+
+    def now(self) -> Now:
+        return Now(self.clock.now(), self._t + max(0.0, self.clock.monotonic() - self._began))
+
+    def adopt(self) -> None:
+        """Take over: what the last owner left open is known before anything is decided."""
+        if self.state.ended and not commands.waiting(self.directory):
+            return
+        if not self.state.ended:
+            self.write(Type.ADOPTED, {"owner": self.owner.document()})
+        self.obey()
+        self.collect()
+
+    def turn(self) -> None:
+        """One step, or one look at what has come back, or a rest."""
+        self.owner.beat()
+        self.obey()
+        found = decide(self.state, self.now())
+        if isinstance(found, Write) and found.type is Type.SILENT and not self._all_heard():
+            return
+        if not isinstance(found, Rest):
+            self.perform(found)
+        elif not self.collect():
+            self.journal.sync()
+            self.fleet.wait(self._seconds(found))
+
+    def _all_heard(self) -> bool:
+        """Whether a deadline may be called passed: everything that came in time has been heard. A process
+        that was stopped wakes up late, and a job cache that cannot be read says nothing of any host."""
+        if self.collect():
+            return False
+        waiting = self.state.retry_t - self.now().t
+        if self.state.trouble and waiting > 0:
+            self.journal.sync()
+            self.fleet.wait(min(waiting, IDLE_SECONDS))
+            return False
+        return True
+
+    def write(self, kind: Type, body: Mapping[str, Any]) -> None:
+        record = self.journal.append(kind, body, self.now())
+        fold(self.state, record)
+        for tag, data in telling.events(self.state, record):
+            self.fleet.tell(tag, data)
+
+    def obey(self) -> None:
+        """Journal what operators have said, in order; the files go when that is durable."""
+        for path in commands.waiting(self.directory):
+            command = commands.read(path)
+            if command is not None and command.id not in self.state.seen_commands:
+                self._take(command)
+            self.journal.sync()
+            path.unlink(missing_ok=True)
+
+    def _take(self, command: commands.Command) -> None:
+        refusal = commands.may(command.verb, self.state, command.arguments)
+        if self.state.ended:
+            if refusal is None:
+                self._reopen(command)
+            return  # a line after the end would say that it goes on; who gave the verb was told
+        if refusal is None:
+            self.write(Type.COMMAND, command.document())
+        else:
+            self.write(Type.REFUSED, {**command.document(), "reason": refusal})
+
+    def _reopen(self, command: commands.Command) -> None:
+        """A rollback of a rollout that has ended takes its hosts up again, unless another has them by now."""
+        root = self.directory.parent
+        with starting(root):
+            _refuse_overlap(root, self.state.plan, self.state.id)
+            self.write(Type.COMMAND, command.document())
+            self.journal.sync()
+
+    def collect(self) -> bool:
+        """Hear what has come back; whether there was anything."""
+        news = False
+        if self.now().t < self.state.retry_t:
+            return news
+        for job in list(self.state.jobs.values()):
+            if job.jid not in self.state.jobs:
+                continue  # what another job brought has ended this one
+            try:
+                returns = self.fleet.returns(job.jid)
+            except FleetError as problem:
+                self._trouble(str(problem))
+                return news
+            if len(returns) == self._heard.get(job.jid, 0):
+                continue
+            self._heard[job.jid] = len(returns)
+            body = collect.answers(self.state, job, returns, self.now().t)
+            if body is not None:
+                self.write(Type.ANSWERS, body)
+                news = True
+        return news
+
+    # -- steps -------------------------------------------------------------------------------------------
+
+    def perform(self, step: Step) -> None:
+        if isinstance(step, Write):
+            self.write(step.type, self._body(step))
+            return
+        self.journal.sync()
+        try:
+            self._act(step)
+        except (FleetError, LivepatchError) as problem:
+            if isinstance(problem, LivepatchError) and problem.kind is Kind.JOURNAL and self.journal.broken:
+                raise
+            self._failed(step, problem)
+
+    def _body(self, step: Write) -> Mapping[str, Any]:
+        """With a new jid for each batch."""
+        if not step.batches:
+            return step.body
+        jobs: list[list[Any]] = []
+        for batch in step.batches:
+            hosts: int | list[str] = len(batch.hosts) if step.counted else list(batch.hosts)
+            jobs.append([self.fleet.new_jid(), hosts, *([batch.document] if batch.document >= 0 else [])])
+        return {**step.body, "jobs": jobs}
+
+    def _act(self, step: Step) -> None:
+        if isinstance(step, Send):
+            self._send(self.state.jobs[step.jid])
+        elif isinstance(step, Admit):
+            self._admit(step.hosts)
+        elif isinstance(step, Approve):
+            self._approve(step.act)
+        elif isinstance(step, Block):
+            self._block()
+        elif isinstance(step, Measure):
+            self._measure(step.gate)
+        elif isinstance(step, CheckRelease):
+            self._check_release()
+
+    def _failed(self, step: Step, problem: Exception) -> None:
+        if isinstance(step, Send):
+            self.write(Type.UNSENT, {"jid": step.jid, "why": str(problem)})
+        else:
+            self._trouble(str(problem))
+
+    def _trouble(self, why: str) -> None:
+        self.write(Type.TROUBLE, {"why": why})
+
+    def _send(self, job: Job) -> None:
+        self.fleet.publish(job.jid, job.verb, list(job.pending), self._arguments(job))
+        self.write(Type.SENT, {"jid": job.jid})
+
+    def _arguments(self, job: Job) -> dict[str, Any]:
+        if job.verb is Verb.STAGE:
+            builds = {build: _grant(one) for build, one in self.state.plan.grants.items()}
+            return {"builds": builds, "spread": self.state.plan.options.stage_spread}
+        if job.verb is Verb.MOVE:
+            rev, documents = self.state.documents[job.documents]
+            return {"approval": {"ledger_id": self.state.ledger_id, "rev": rev, "builds": documents}}
+        return _question(self.state, job) if job.verb is Verb.ASK else {}
+
+    def _admit(self, hosts: tuple[str, ...]) -> None:
+        frozen = self.fleet.frozen(hosts)
+        if frozen:
+            to = {
+                name: {"to": str(Place.SKIPPED), "text": why} for name, why in frozen.items() if name in hosts
+            }
+            self.write(Type.HOSTS, {"to": to})
+        names = [name for name in hosts if name not in frozen]
+        if not names:
+            return
+        builds = sorted({self.state.hosts[name].build for name in names})
+        grants = {build: self.state.plan.grants[build] for build in builds}
+        body = {
+            "act": f"{self.state.id}/{self.state.act_count + 1}",
+            "hosts": names,
+            "grants": {build: [one.level, one.sha256] for build, one in grants.items()},
+        }
+        self.write(Type.APPROVE, body)
+
+    def _approve(self, act: str) -> None:
+        """The hosts' documents as the ledger hands them out: it keeps what they had for other kernel
+        builds."""
+        wanted = self.state.acts[act]
+        said = self.fleet.approve(act, wanted.hosts, wanted.grants)
+        plain = [{"hosts": None, "builds": {build: _grant(one) for build, one in wanted.grants.items()}}]
+        documents = said.get("documents") or plain
+        if len(documents) == 1:
+            documents = [{"hosts": None, "builds": documents[0]["builds"]}]
+        body = {"act": act, "ledger_id": said["ledger_id"], "rev": said["rev"], "documents": documents}
+        self.write(Type.APPROVED, body)
+
+    def _block(self) -> None:
+        plan, act = self.state.plan, f"{self.state.id}/block"
+        self.fleet.block(act, plan.options.level, sorted(plan.grants), self.state.cause)
+        self.write(Type.BLOCKED, {"act": act})
+
+    def _measure(self, name: str) -> None:
+        inquiry = self.state.inquiry
+        said = dict(
+            self.fleet.measure(self.state.gate(name), list(inquiry.hosts) if inquiry is not None else [])
+        )
+        self.write(
+            Type.MEASURED, {"gate": name, "attempt": inquiry.attempt if inquiry is not None else 0, **said}
+        )
+
+    def _check_release(self) -> None:
+        level = self.state.plan.options.level
+        still = [build for build in self.state.plan.testing if self.fleet.payload(build, level) is not None]
+        if still:
+            reason = f"level {level} is still in testing for kernel build {still[0]}: promote it, then resume"
+            self.write(Type.PAUSED, {"reason": reason})
+        else:
+            self.write(Type.RELEASED, {"builds": list(self.state.plan.testing)})
+
+    def _seconds(self, rest: Rest) -> float:
+        now = self.now()
+        longest = POLL_SECONDS if self.state.jobs else IDLE_SECONDS
+        waits = [rest.t - now.t] if rest.t is not None else []
+        waits += [rest.epoch - now.epoch] if rest.epoch is not None else []
+        return max(0.0, min([longest, *waits]))
+
+
+def _grant(grant: Any) -> dict[str, Any]:
+    return {"level": grant.level, "sha256": grant.sha256}
+
+
+def _question(state: State, job: Job) -> dict[str, Any]:
+    given = state.gate(job.gate).arguments
+    fun = given.get("fun", "livepatch.health")
+    return {"fun": fun, "args": list(given.get("args", ())), "kwargs": dict(given.get("kwargs", {}))}
+
+
+def _busy(text: str) -> LivepatchError:
+    return LivepatchError(
+        Kind.BUSY,
+        f"{text}; nothing was started.",
+        remedy="See its status; wait for its end, or abort it first.",
+    )

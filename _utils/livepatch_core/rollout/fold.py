@@ -1,0 +1,282 @@
+"""One record after another into a State: the only thing that changes one. Pure but for the State given."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, Optional
+
+from livepatch_core.rollout import answers, inquiries, obeyed
+from livepatch_core.rollout.fleet import Verb
+from livepatch_core.rollout.model import Grant, OnFail, Plan
+from livepatch_core.rollout.records import Record, Type
+from livepatch_core.rollout.state import Act, Round, State, Trip, begin
+from livepatch_core.rollout.states import Phase, Place, Standing
+
+MAX_TRIES = 8  # publications of one job that fail in a row; with the backoff about four minutes
+BACKOFF = 60.0  # seconds at most between two of them
+
+
+def fold(state: State, record: Record) -> State:
+    """``state`` after ``record``, changed in place. Types that this version does not know say nothing to
+    it."""
+    state.seq, state.epoch, state.t = record.seq, record.epoch, record.t
+    reader = READERS.get(record.type)
+    if reader is not None:
+        reader(state, record.body)
+    if state.round is not None and state.round.open <= 0 and not _owed(state):
+        _close_round(state)
+    return state
+
+
+def fold_all(rollout: str, plan: Plan, records: Iterable[Record]) -> State:
+    state = begin(rollout, plan)
+    for record in records:
+        fold(state, record)
+    return state
+
+
+def _owed(state: State) -> bool:
+    """An approval that is under way: its hosts are still to be told."""
+    return bool(state.acts)
+
+
+def _close_round(state: State) -> None:
+    assert state.round is not None
+    over = [jid for jid, job in state.jobs.items() if job.purpose in ("stage", "move", "overdue", "doubt")]
+    for jid in over:
+        del state.jobs[jid]
+    state.round = None
+
+
+# -- the beginning, and owners ---------------------------------------------------------------------------
+
+
+def _planned(state: State, body: Mapping[str, Any]) -> None:
+    state.digest, state.by = body["plan"], body["by"]
+    state.stand(Standing.PLANNED, "planned")
+
+
+def _started(state: State, _body: Mapping[str, Any]) -> None:
+    state.stand(Standing.RUNNING, "started")
+
+
+def _adopted(state: State, _body: Mapping[str, Any]) -> None:
+    """Whether the last owner published what it meant to nobody can say; only asking is harmless to repeat."""
+    for job in state.jobs.values():
+        job.doubtful = job.doubtful or (job.t is None and job.verb is Verb.MOVE)
+        job.tries, job.retry_t = 0, 0.0
+    state.next_look = state.t
+    drop = [jid for jid, job in state.jobs.items() if job.purpose in ("soak", "late")]
+    for jid in drop:  # asked anew: what a look of before the crash says is old
+        del state.jobs[jid]
+
+
+def _phase(state: State, body: Mapping[str, Any]) -> None:
+    phase = Phase(body["phase"])
+    state.phase, state.phase_t, state.since = phase, state.t, state.epoch
+    state.reason = ""
+    if phase is Phase.WINDOW:
+        _begin_lap(state, body["wave"], body["lap"])
+    elif phase is Phase.SOAK:
+        state.looked_t, state.inquired_t = -1.0, -1.0
+        state.next_look = state.t + min(state.plan.options.look_every, state.soak)
+    elif phase is Phase.GATE:
+        state.inquired_t = -1.0
+    elif phase is Phase.LATE and state.late_t is None:
+        state.late_t, state.next_look = state.t, state.t
+
+
+def _begin_lap(state: State, wave: int, lap: int) -> None:
+    state.wave, state.lap = wave, lap
+    state.promoted = False
+    state.well.clear()
+    if lap < len(state.plan.waves):
+        names = [one for one in state.plan.waves[lap] if state.hosts[one].place is Place.PENDING]
+    else:
+        names = list(state.ready)[: state.late_round]
+    for name in names:
+        state.ready.pop(name, None)
+        state.queue[name] = None
+
+
+# -- a round ---------------------------------------------------------------------------------------------
+
+
+def _round(state: State, body: Mapping[str, Any]) -> None:
+    state.rounds = body["round"]
+    if body.get("back"):
+        members = dict.fromkeys(body["hosts"])
+        state.round = Round(state.rounds, members, back=True, open=len(members))
+        return
+    names = [name for _, hosts in body["jobs"] for name in hosts]
+    for name in names:
+        state.put_in_lap(name, Place.STAGING)
+    state.round = Round(state.rounds, dict.fromkeys(names), open=len(names))
+    state.add_jobs(body["jobs"], Verb.STAGE, "stage")
+
+
+def _hosts(state: State, body: Mapping[str, Any]) -> None:
+    for name, said in body["to"].items():
+        state.put(name, Place(said["to"]), said.get("kind", ""), said.get("text", ""))
+
+
+def _approve(state: State, body: Mapping[str, Any]) -> None:
+    state.act_count += 1
+    grants = {build: Grant(level, sha256) for build, (level, sha256) in body["grants"].items()}
+    state.acts[body["act"]] = Act(body["act"], list(body["hosts"]), grants, body.get("level"))
+    if body.get("level") is not None:
+        for name in body["hosts"]:
+            state.recalled.add(name)
+            state.hosts[name].before = body["level"]
+
+
+def _approved(state: State, body: Mapping[str, Any]) -> None:
+    act = state.acts.pop(body["act"])
+    state.ledger_id = body["ledger_id"]
+    state.well_again()
+    for document in body["documents"]:
+        state.documents.append((body["rev"], document["builds"]))
+        names = document["hosts"] if document["hosts"] is not None else act.hosts
+        for name in names:
+            _take_approval(state, name, act, body["rev"], len(state.documents) - 1)
+    if act.level is not None and not state.acts:
+        state.back_approved = all(state.hosts[name].document >= 0 for name in state.recalled)
+
+
+def _take_approval(state: State, name: str, act: Act, rev: int, document: int) -> None:
+    host = state.hosts[name]
+    host.rev = rev
+    if act.level is not None:
+        host.document = document
+        if host.place is not Place.MOVING:
+            answers.recall(state, name)
+        return
+    host.forward_rev, host.document = rev, document
+    state.put(name, Place.ALREADY if host.there else Place.APPROVED)
+
+
+def _move(state: State, body: Mapping[str, Any]) -> None:
+    state.add_jobs(body["jobs"], Verb.MOVE, "move")
+
+
+def _sent(state: State, body: Mapping[str, Any]) -> None:
+    job = state.jobs[body["jid"]]
+    job.t, job.tries = state.t, 0
+    state.well_again()
+    if job.verb is not Verb.MOVE:
+        return
+    back = state.round is not None and state.round.back
+    for name in job.pending:
+        host = state.hosts[name]
+        if host.place in (Place.APPROVED, Place.RECALLED):
+            state.put(name, Place.ROLLING_BACK if back else Place.MOVING, host.kind, host.text)
+
+
+def _unsent(state: State, body: Mapping[str, Any]) -> None:
+    job = state.jobs[body["jid"]]
+    job.tries += 1
+    job.retry_t = state.t + min(2.0**job.tries, BACKOFF)
+    job.doubtful = job.verb is Verb.MOVE
+    state.trouble = body["why"]
+    if job.tries >= MAX_TRIES and state.standing is Standing.RUNNING:
+        state.stand(
+            Standing.PAUSED, f"{job.tries} times in a row a job could not be published: {body['why']}"
+        )
+
+
+def _trouble(state: State, body: Mapping[str, Any]) -> None:
+    state.trouble, state.troubles = body["why"], state.troubles + 1
+    state.retry_t = state.t + min(2.0**state.troubles, BACKOFF)
+    if state.troubles >= MAX_TRIES and state.standing is Standing.RUNNING:
+        state.stand(Standing.PAUSED, f"{state.troubles} times in a row: {body['why']}")
+
+
+# -- stops -----------------------------------------------------------------------------------------------
+
+
+def _tripped(state: State, body: Mapping[str, Any]) -> None:
+    trip = Trip(
+        body["counter"],
+        body["scope"],
+        body["lap"],
+        body["number"],
+        body["limit"],
+        body["action"],
+        body.get("gate", ""),
+    )
+    state.trip, state.gate_failed = trip, ""
+    state.trips.append(trip)
+    if trip.action != OnFail.PAUSE:
+        scope = "wave" if trip.action == OnFail.ROLLBACK_WAVE else "all"
+        state.back_wanted = (scope, state.plan.options.block_on_rollback, body["reason"])
+    state.stand(Standing.PAUSED, body["reason"])
+
+
+def _back(state: State, body: Mapping[str, Any]) -> None:
+    state.scope, state.block_wanted, state.cause = body["scope"], body["block"], body["why"]
+    state.back_wanted = None
+    state.recalled, state.back_approved = set(body["hosts"]), not body["hosts"]
+    for name in body["hosts"]:
+        state.hosts[name].was, state.hosts[name].document = None, -1
+    obeyed.drop_staged(state)
+    obeyed.drop_unsent(state, doubtful=True)
+    obeyed.drop_inquiry(state)
+    state.stand(Standing.ROLLING_BACK, body["why"])
+
+
+def _block(state: State, _body: Mapping[str, Any]) -> None:
+    state.blocking = True
+
+
+def _blocked(state: State, _body: Mapping[str, Any]) -> None:
+    state.blocking, state.blocked = False, True
+    state.well_again()
+
+
+def _released(state: State, _body: Mapping[str, Any]) -> None:
+    state.released = True
+
+
+def _paused(state: State, body: Mapping[str, Any]) -> None:
+    state.stand(Standing.PAUSED, body["reason"])
+
+
+def _ended(state: State, body: Mapping[str, Any]) -> None:
+    state.round, state.inquiry = None, None
+    state.jobs.clear()
+    state.stand(Standing(body["state"]), body["reason"])
+
+
+READERS: Mapping[str, Callable[[State, Mapping[str, Any]], Optional[None]]] = {
+    str(kind): reader
+    for kind, reader in {
+        Type.PLANNED: _planned,
+        Type.STARTED: _started,
+        Type.ADOPTED: _adopted,
+        Type.COMMAND: obeyed.command,
+        Type.REFUSED: obeyed.refused,
+        Type.PHASE: _phase,
+        Type.ROUND: _round,
+        Type.HOSTS: _hosts,
+        Type.APPROVE: _approve,
+        Type.APPROVED: _approved,
+        Type.MOVE: _move,
+        Type.LOOK: answers.look,
+        Type.ASK: inquiries.asked,
+        Type.SENT: _sent,
+        Type.UNSENT: _unsent,
+        Type.ANSWERS: answers.answers,
+        Type.SILENT: answers.silent,
+        Type.MEASURED: inquiries.measured,
+        Type.INQUIRY: inquiries.begun,
+        Type.VERDICT: inquiries.judged,
+        Type.TRIPPED: _tripped,
+        Type.BACK: _back,
+        Type.BLOCK: _block,
+        Type.BLOCKED: _blocked,
+        Type.RELEASED: _released,
+        Type.PAUSED: _paused,
+        Type.TROUBLE: _trouble,
+        Type.ENDED: _ended,
+    }.items()
+}

@@ -1,0 +1,82 @@
+"""Thresholds and domains: has a number been exceeded, and who may go now. Pure."""
+
+from __future__ import annotations
+
+from collections import Counter as Tally
+from collections.abc import Mapping
+from typing import Any, Optional
+
+from livepatch_core.rollout.state import State
+from livepatch_core.rollout.states import COUNTED, Counter
+
+LONGEST = 100_000  # no round is larger; parallel 0 means no limit of its own
+
+
+def exceeded(state: State) -> Optional[dict[str, Any]]:
+    """The first threshold that is exceeded, as the record says it; None while all hold."""
+    if state.gate_failed:
+        reason = f"gate {state.gate_failed} failed: {state.gate_reason}"
+        return _trip(state, Counter.GATE, "wave", state.lap, 1, 0, reason, gate=state.gate_failed)
+    for counter, place in COUNTED.items():
+        limits = state.plan.limits[counter]
+        for scope, lap, number, limit in _scopes(state, limits, place):
+            allowed = max(limit, state.acknowledged.get((counter, scope, lap), 0))
+            if number > allowed:
+                reason = f"{number} hosts {place}, allowed are {allowed} in {_words(scope)}"
+                return _trip(state, counter, scope, lap, number, allowed, reason)
+    return None
+
+
+def _scopes(state: State, limits: Mapping[str, Any], place: Any) -> list[tuple[str, int, int, int]]:
+    """scope, lap, number, limit."""
+    found = [("total", -1, state.counts[place], int(limits["total"]))]
+    if state.lap >= 0 and limits["wave"]:
+        number = state.laps.get(state.lap, Tally())[place]
+        found.insert(0, ("wave", state.lap, number, int(limits["wave"][state.wave_limit_index])))
+    return found
+
+
+def _words(scope: str) -> str:
+    return "a wave" if scope == "wave" else "all"
+
+
+def _trip(
+    state: State, counter: Counter, scope: str, lap: int, number: int, limit: int, reason: str, gate: str = ""
+) -> dict[str, Any]:
+    body = {"counter": str(counter), "scope": scope, "lap": lap, "number": number, "limit": limit}
+    shown = {**body, "action": str(state.on_fail), "reason": reason}
+    return {**shown, "gate": gate} if gate else shown
+
+
+def next_round(state: State) -> list[str]:
+    """Who goes next, in order: as many as the domains and ``parallel`` let go. Failed hosts keep their
+    place."""
+    room = state.plan.options.parallel or LONGEST
+    taken: Tally[str] = Tally()
+    chosen: list[str] = []
+    for name in state.queue:
+        domain = state.hosts[name].placing.domain
+        if state.occupied[domain] + taken[domain] < domain_limit(state, domain):
+            taken[domain] += 1
+            chosen.append(name)
+            if len(chosen) == room:
+                break
+    return chosen
+
+
+def next_back(state: State, names: list[str]) -> list[str]:
+    """Who goes back next: failed hosts hold no place here, or nobody could be brought back from a bad
+    level."""
+    room = state.plan.options.parallel or LONGEST
+    taken: Tally[str] = Tally()
+    chosen: list[str] = []
+    for name in names:
+        domain = state.hosts[name].placing.domain
+        if len(chosen) < room and state.returning[domain] + taken[domain] < domain_limit(state, domain):
+            taken[domain] += 1
+            chosen.append(name)
+    return chosen
+
+
+def domain_limit(state: State, domain: str) -> int:
+    return int(state.plan.domain_limits.get(domain, 1))

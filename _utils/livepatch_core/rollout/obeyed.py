@@ -1,0 +1,148 @@
+"""What an operator's verb does to a State once it is journaled. Whether it may be is commands.py's to say."""
+
+from __future__ import annotations
+
+from collections import Counter as Tally
+from collections.abc import Mapping
+from typing import Any
+
+from livepatch_core.rollout.model import When
+from livepatch_core.rollout.state import State
+from livepatch_core.rollout.states import COUNTED, RETRIABLE, SKIPPABLE, Counter, Phase, Place, Standing
+
+
+def command(state: State, body: Mapping[str, Any]) -> None:
+    state.seen_commands.add(body["id"])
+    VERBS[body["verb"]](state, body, body.get("arguments") or {})
+
+
+def refused(state: State, body: Mapping[str, Any]) -> None:
+    state.seen_commands.add(body["id"])
+
+
+def drop_staged(state: State) -> None:
+    """Hosts that were asked to stage, and are approved for nothing, wait as before."""
+    held = {name for act in state.acts.values() for name in act.hosts}
+    members = state.round.members if state.round is not None and not state.round.back else {}
+    for name in members:
+        if state.hosts[name].place in (Place.STAGING, Place.STAGED) and name not in held:
+            state.put(name, Place.PENDING)
+    for jid in [jid for jid, job in state.jobs.items() if job.purpose == "stage"]:
+        del state.jobs[jid]
+
+
+def drop_unsent(state: State, doubtful: bool) -> None:
+    """Forget moves that were never sent; ``doubtful``: also those of which nobody knows."""
+    over = [
+        jid
+        for jid, job in state.jobs.items()
+        if job.purpose == "move" and job.t is None and (doubtful or not job.doubtful)
+    ]
+    for jid in over:
+        del state.jobs[jid]
+
+
+def drop_inquiry(state: State) -> None:
+    state.inquiry = None
+    for jid in [jid for jid, job in state.jobs.items() if job.purpose == "gate"]:
+        del state.jobs[jid]
+
+
+def _said(body: Mapping[str, Any], what: str) -> str:
+    return f"{what} by {body['who']}: {body['why']}"
+
+
+def _pause(state: State, body: Mapping[str, Any], _given: Mapping[str, Any]) -> None:
+    state.stand(Standing.PAUSED, _said(body, "paused"))
+
+
+def _resume(state: State, body: Mapping[str, Any], given: Mapping[str, Any]) -> None:
+    _acknowledge(state, given)
+    for job in state.jobs.values():
+        job.tries, job.retry_t = 0, 0.0
+    state.well_again()
+    state.stand(Standing.RUNNING, _said(body, "resumed"))
+
+
+def _promote(state: State, body: Mapping[str, Any], given: Mapping[str, Any]) -> None:
+    """On to the next wave: what is left of this soak, and the gates that were being asked, are passed
+    over."""
+    if state.inquiry is not None:
+        state.waived.update((name, state.lap) for name in state.inquiry.names[state.inquiry.index :])
+    drop_inquiry(state)
+    state.full = state.full or bool(given.get("full"))
+    state.promoted = state.promoted or state.phase in (Phase.SOAK, Phase.GATE)
+    _resume(state, body, given)
+
+
+def _retry(state: State, body: Mapping[str, Any], given: Mapping[str, Any]) -> None:
+    """The same frozen plan again for those that failed or were not there; they get a new approval."""
+    names = state.at(RETRIABLE)
+    for name in names:
+        state.put(name, Place.PENDING)
+    at_once = state.late_round if state.phase is not Phase.LATE else 0
+    for name in names:
+        (state.queue if len(state.queue) < at_once else state.ready)[name] = None
+    if state.phase in (Phase.SOAK, Phase.GATE):
+        drop_inquiry(state)
+        for jid in [jid for jid, job in state.jobs.items() if job.purpose == "soak"]:
+            del state.jobs[jid]
+        state.phase, state.phase_t = Phase.DISPATCH, state.t
+    _resume(state, body, given)
+
+
+def _skip(state: State, body: Mapping[str, Any], given: Mapping[str, Any]) -> None:
+    names = [given["host"]] if "host" in given else state.plan.waves[given["wave"]]
+    wanted = SKIPPABLE if "host" in given else {Place.PENDING}
+    for name in names:
+        if state.hosts[name].place in wanted:
+            state.put(name, Place.SKIPPED, "", _said(body, "skipped"))
+            state.queue.pop(name, None)
+            state.ready.pop(name, None)
+
+
+def _abort(state: State, body: Mapping[str, Any], _given: Mapping[str, Any]) -> None:
+    drop_staged(state)
+    drop_unsent(state, doubtful=False)
+    state.back_wanted = None
+    if state.inquiry is not None and state.inquiry.when != When.HOST:
+        drop_inquiry(state)
+    for jid in [jid for jid, job in state.jobs.items() if job.purpose in ("soak", "late")]:
+        del state.jobs[jid]
+    state.stand(Standing.ABORTING, _said(body, "aborted"))
+
+
+def _rollback(state: State, body: Mapping[str, Any], given: Mapping[str, Any]) -> None:
+    reason = _said(body, "rolled back")
+    state.back_wanted = (given.get("scope", "all"), bool(given.get("block")), reason)
+    state.stand(Standing.PAUSED, reason)
+
+
+def _confirm(state: State, body: Mapping[str, Any], given: Mapping[str, Any]) -> None:
+    state.confirmed[given["gate"]] = _said(body, "confirmed")
+
+
+def _acknowledge(state: State, given: Mapping[str, Any]) -> None:
+    """What has tripped may stay as it is; one more of it trips again."""
+    trip = state.trip
+    if trip is None or not given.get("acknowledge"):
+        return
+    if trip.counter == Counter.GATE:
+        state.waived.add((trip.gate, state.lap))
+    else:
+        place = COUNTED[Counter(trip.counter)]
+        state.acknowledged[(trip.counter, "total", -1)] = state.counts[place]
+        state.acknowledged[(trip.counter, "wave", state.lap)] = state.laps.get(state.lap, Tally())[place]
+    state.trip = None
+
+
+VERBS = {
+    "pause": _pause,
+    "resume": _resume,
+    "promote": _promote,
+    "retry": _retry,
+    "skip": _skip,
+    "abort": _abort,
+    "rollback": _rollback,
+    "confirm": _confirm,
+}

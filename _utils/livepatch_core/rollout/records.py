@@ -1,0 +1,102 @@
+"""The lines of a rollout's journal: what each type says, and how one is spelt.
+
+A line is a JSON object whose first key is the CRC-32 of everything after it: a torn line is told from a
+whole one without reading on. A reader ignores types that it does not know, and refuses a schema that it
+does not know.
+"""
+
+from __future__ import annotations
+
+import json
+import zlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Optional
+
+from livepatch_core.rollout.clock import iso
+from livepatch_core.words import Word
+
+SCHEMA = 1
+CRC = b'{"crc":"'
+HEAD = len(CRC) + 8 + 2  # up to and including the comma after the checksum
+
+
+class Type(Word):
+    """intents (durable before the act): round, approve, move, look, ask, block. Their ends: sent, unsent,
+    answers, silent, approved, measured, blocked. The rest are changes of state."""
+
+    PLANNED = "planned"  # plan, by
+    STARTED = "started"  # by
+    ADOPTED = "adopted"  # a process took the rollout over: owner
+    COMMAND = "command"  # an operator's verb, obeyed: id, verb, who, why, arguments
+    REFUSED = "refused"  # one that was not: id, verb, who, why, reason
+    PHASE = "phase"  # phase, wave, lap
+    ROUND = "round"  # hosts dispatched together: round; jobs that stage them, or back and hosts
+    HOSTS = "hosts"  # hosts that were decided without asking them: to
+    APPROVE = "approve"  # act, hosts, grants, round or back
+    APPROVED = "approved"  # act, ledger_id, rev, documents
+    MOVE = "move"  # jobs: [jid, hosts, document]
+    LOOK = "look"  # purpose; jobs: [jid, hosts], or no hosts for all that are well in this lap
+    ASK = "ask"  # gate, attempt; jobs; twins
+    SENT = "sent"  # jid
+    UNSENT = "unsent"  # jid, why: it could not be published, or nobody knows
+    ANSWERS = "answers"  # jid, hosts: what each came to
+    SILENT = "silent"  # jid: its deadline has passed
+    MEASURED = "measured"  # gate, attempt, value or no_data, evidence
+    INQUIRY = "inquiry"  # when: the gates of that kind are asked from here
+    VERDICT = "verdict"  # gate, hosts, attempt, evidence
+    TRIPPED = "tripped"  # counter, scope, number, limit, action
+    BACK = "back"  # the rollback begins: scope, why, block
+    BLOCK = "block"  # act
+    BLOCKED = "blocked"  # act
+    RELEASED = "released"  # what was in testing no longer is
+    PAUSED = "paused"  # reason
+    TROUBLE = "trouble"  # why: the world could not be asked; asked again
+    ENDED = "ended"  # state, reason
+
+
+RESERVED = frozenset({"crc", "schema", "seq", "at", "epoch", "t", "type"})
+
+
+@dataclass(frozen=True)
+class Record:
+    """seq counts from 1. epoch: wall clock. t: observed seconds (clock.py)."""
+
+    seq: int
+    epoch: float
+    t: float
+    type: str
+    body: Mapping[str, Any]
+
+
+def encode(record: Record) -> bytes:
+    """One line with its newline. Raises ValueError for a body that would hide what every record says."""
+    if RESERVED & record.body.keys():
+        raise ValueError(f"a record's body may not have {sorted(RESERVED & record.body.keys())}")
+    document = {
+        "schema": SCHEMA,
+        "seq": record.seq,
+        "at": iso(record.epoch),
+        "epoch": round(record.epoch, 3),
+        "t": round(record.t, 3),
+        "type": str(record.type),
+        **record.body,
+    }
+    rest = json.dumps(document, separators=(",", ":"))[1:].encode()
+    return CRC + f"{zlib.crc32(rest):08x}".encode() + b'",' + rest + b"\n"
+
+
+def decode(line: bytes) -> Optional[Record]:
+    """None where the line is not whole, or not one of ours. Raises ValueError for another schema."""
+    rest = line[HEAD:]
+    if not line.startswith(CRC) or line[HEAD - 2 : HEAD] != b'",':
+        return None
+    if line[len(CRC) : HEAD - 2] != f"{zlib.crc32(rest):08x}".encode():
+        return None
+    document = json.loads(b"{" + rest)
+    if document.pop("schema", None) != SCHEMA:
+        raise ValueError("it was written by another version")
+    del document["at"]
+    return Record(
+        document.pop("seq"), document.pop("epoch"), document.pop("t"), document.pop("type"), document
+    )

@@ -1,0 +1,77 @@
+"""Rolling back: first the approvals, for all at once, then the hosts, a round at a time. Pure."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from livepatch_core.rollout.limits import next_back
+from livepatch_core.rollout.records import Type
+from livepatch_core.rollout.state import State
+from livepatch_core.rollout.states import Place, Standing
+from livepatch_core.rollout.steps import Block, Rest, Step, Write
+
+LAST = (Place.LOST, Place.UNREACHABLE)  # silent ones would hold up a round of those who answer
+
+
+def begin(state: State) -> Write:
+    """Every host that this rollout approved, of this lap or of all: also those that do not answer, which
+    come down when they are back."""
+    assert state.back_wanted is not None
+    scope, block, why = state.back_wanted
+    names = [
+        name
+        for name, host in state.hosts.items()
+        if host.forward_rev
+        and (scope == "all" or host.lap == state.lap)
+        and host.place is not Place.ROLLED_BACK
+    ]
+    return Write(Type.BACK, {"scope": scope, "block": block, "why": why, "hosts": names})
+
+
+def advance(state: State) -> Step | Rest:
+    if not state.back_approved:
+        return _approve(state)
+    if state.round is not None:
+        return Rest("the end of this round of the rollback")
+    recalled = [name for name in state.recalled if state.hosts[name].place is Place.RECALLED]
+    if recalled:
+        order = {name: index for index, name in enumerate(state.hosts)}
+        recalled.sort(key=lambda name: (state.hosts[name].was in LAST, order[name]))
+        return Write(
+            Type.ROUND, {"round": state.rounds + 1, "back": True, "hosts": next_back(state, recalled)}
+        )
+    if state.in_flight():
+        return Rest(f"{state.in_flight()} hosts in flight")
+    if state.blocking:
+        return Block()
+    if state.block_wanted and not state.blocked:
+        return Write(Type.BLOCK, {"act": f"{state.id}/block"})
+    return Write(Type.ENDED, _end(state))
+
+
+def _approve(state: State) -> Write:
+    """One approval for all that go back to the same level."""
+    groups: dict[int, list[str]] = {}
+    for name in state.hosts:
+        if name in state.recalled and state.hosts[name].document < 0:
+            groups.setdefault(state.hosts[name].before, []).append(name)
+    level, names = next(iter(sorted(groups.items())))
+    builds = {state.hosts[name].build for name in names}
+    grants = {build: state.plan.back[build][level] for build in sorted(builds)}
+    body: dict[str, Any] = {
+        "act": f"{state.id}/{state.act_count + 1}",
+        "hosts": names,
+        "grants": {build: [one.level, one.sha256] for build, one in grants.items()},
+        "level": level,
+    }
+    return Write(Type.APPROVE, body)
+
+
+def _end(state: State) -> dict[str, str]:
+    places = [state.hosts[name].place for name in state.recalled]
+    bad = {place: places.count(place) for place in (Place.ROLLBACK_FAILED, Place.NEEDS_REBOOT, Place.LOST)}
+    said = ", ".join(f"{count} {place}" for place, count in bad.items() if count)
+    back = f"{state.cause}; {places.count(Place.ROLLED_BACK)} of {len(places)} hosts are back"
+    stuck = bad[Place.ROLLBACK_FAILED] or bad[Place.NEEDS_REBOOT]
+    standing = Standing.ROLLBACK_FAILED if stuck else Standing.ROLLED_BACK
+    return {"state": str(standing), "reason": f"{back}, {said}" if said else back}

@@ -1,0 +1,328 @@
+"""A fleet in one document: hosts, ledger, job cache and clock can outlast the process that drives them.
+
+Hosts keep the promises that real ones keep (host/approval.py): the highest rev wins, the same rev again
+changes nothing. How each one fails is its ``ways``.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Optional
+
+from livepatch_core.rollout import driver, owner, status
+from livepatch_core.rollout.clock import SystemClock
+from livepatch_core.rollout.fleet import FleetError, Verb
+from livepatch_core.rollout.model import Gate, Grant, Plan
+from livepatch_core.rollout.owner import OwnerKind
+from livepatch_core.rollout.state import State
+
+BEGAN = 1_795_521_600.0  # 2026-11-24T12:00:00Z
+LEDGER = "ledger-0123456789ab"
+BY = {"who": "alice", "at": "2026-11-24T12:00:00Z", "why": "CVE-2026-1"}
+SECONDS = 2.0  # that a move takes
+ILL_AFTER = 60.0  # seconds after it
+LATE_UNTIL = 400.0  # seconds, of those who are late
+JOBS = 8  # the newest, whose returns are waited for
+
+# How a host may fail. Each holds for good, but for what says otherwise.
+WAYS = (
+    "well",
+    "refuses",  # stage: no
+    "deaf",  # answers nothing
+    "late",  # answers nothing at first
+    "fails",  # the move is refused
+    "stalls",  # and is reversed
+    "jams",  # stalls, and stays in transition
+    "dies",  # on the move: answers nothing any more
+    "reboots",  # on the move: comes back with another boot id, at the old level
+    "quiet",  # moves, but its return is lost
+    "slow",  # moves, but takes four minutes
+    "misses",  # the first command does not reach it
+    "misses all",  # none does
+    "garbage",  # moves, and returns a string
+    "busy",  # the first command meets a highstate that moves it
+    "sickens",  # well until its soak, then its health fails
+    "leaves",  # well until its soak, then its level is gone
+    "falls",  # well until its soak, then it answers no more
+    "stuck",  # moves, and cannot go back
+)
+
+
+class World:
+    """Clock and Fleet in one. ``data`` is plain, ``save`` leaves it at ``path``, where another World
+    takes it up."""
+
+    def __init__(self, path: Path, ways: Mapping[str, str] | None = None) -> None:
+        self.path = path
+        self.frozen_hosts: dict[str, str] = {}
+        self.measured: Callable[[Gate], Mapping[str, Any]] = lambda gate: {"value": 1, "evidence": "asked"}
+        self.values: Callable[[str, str], Any] = lambda host, fun: True
+        self.withheld = False
+        self.skew = 0.0  # of the wall clock
+        self.waited: Callable[[float], None] = lambda now: None
+        self.watch: Callable[[str, Any], None] = lambda act, what: None
+        self.told: list[tuple[str, Mapping[str, Any]]] = []
+        self.broken = 0  # publications that fail from here on
+        if ways is None:
+            self.data: dict[str, Any] = json.loads(path.read_text())
+        else:
+            self.data = {
+                "now": BEGAN,
+                "jids": 0,
+                "rev": 10,
+                "acts": {},
+                "blocked": [],
+                "hosts": {name: _host(way) for name, way in ways.items()},
+                "returns": {},
+                "approvals": {},
+            }
+
+    def save(self) -> None:
+        self.path.write_text(json.dumps(self.data))
+
+    # -- clock
+
+    def now(self) -> float:
+        return self.time() + self.skew
+
+    def time(self) -> float:
+        return float(self.data["now"])
+
+    def monotonic(self) -> float:
+        return float(self.data["now"]) - BEGAN
+
+    # -- fleet
+
+    def new_jid(self) -> str:
+        self.data["jids"] += 1
+        return f"jid{self.data['jids']}"
+
+    def publish(self, jid: str, verb: Verb, hosts: Sequence[str], arguments: Mapping[str, Any]) -> None:
+        if self.broken:
+            self.broken -= 1
+            raise FleetError("the master does not answer")
+        self.watch("publish", (verb, list(hosts), arguments))
+        box = self.data["returns"].setdefault(jid, {})
+        for name in hosts:
+            answer = self._receive(name, verb, arguments)
+            if answer is not None and name not in box:
+                box[name] = answer
+
+    def returns(self, jid: str) -> Mapping[str, Any]:
+        box = self.data["returns"].get(jid, {})
+        return {name: entry for name, entry in box.items() if entry["at"] <= self.time()}
+
+    def wait(self, seconds: float) -> None:
+        """Until a return comes, or so long; a return that is late by a hair wakes nobody."""
+        now, soonest = self.time(), self.time() + max(seconds, 0.001)
+        boxes = list(self.data["returns"].values())[-JOBS:]
+        due = [entry["at"] for box in boxes for entry in box.values() if now < entry["at"] < soonest]
+        self.data["now"] = min([soonest, *due])
+        self.waited(self.time())
+
+    def approve(self, act: str, hosts: Sequence[str], grants: Mapping[str, Grant]) -> Mapping[str, Any]:
+        self.watch("approve", (act, list(hosts), grants))
+        builds = {build: {"level": one.level, "sha256": one.sha256} for build, one in grants.items()}
+        if act not in self.data["acts"]:
+            self.data["rev"] += 1
+            self.data["acts"][act] = self.data["rev"]
+            for name in hosts:
+                self.data["approvals"][name] = {"rev": self.data["rev"], "builds": builds}
+        documents = [{"hosts": list(hosts), "builds": builds}]
+        return {"ledger_id": LEDGER, "rev": self.data["acts"][act], "documents": documents}
+
+    def frozen(self, hosts: Sequence[str]) -> Mapping[str, str]:
+        return {name: why for name, why in self.frozen_hosts.items() if name in hosts}
+
+    def block(self, act: str, level: int, builds: Sequence[str], why: str) -> None:
+        if [act, level] not in self.data["blocked"]:
+            self.data["blocked"].append([act, level])
+        self.watch("block", act)
+
+    def measure(self, gate: Gate, hosts: Sequence[str]) -> Mapping[str, Any]:
+        return self.measured(gate)
+
+    def tell(self, tag: str, data: Mapping[str, Any]) -> None:
+        self.told.append((tag, data))
+
+    def payload(self, build_id: str, level: int) -> Optional[Mapping[str, Any]]:
+        return {"data": "..."} if self.withheld else None
+
+    # -- hosts
+
+    def _receive(self, name: str, verb: Verb, arguments: Mapping[str, Any]) -> Optional[dict[str, Any]]:
+        host = self.data["hosts"][name]
+        if host["gone"] or host["way"] == "deaf" or (host["way"] == "late" and self.monotonic() < LATE_UNTIL):
+            return None
+        if verb is Verb.STAGE:
+            return self._stage(host, arguments)
+        if verb is Verb.MOVE:
+            return self._move(host, arguments["approval"])
+        if verb is Verb.LOOK:
+            return self._look(host)
+        return self._answer(self.values(name, str(arguments["fun"])))
+
+    def _answer(self, document: Any, after: float = 0.1, retcode: int = 0) -> dict[str, Any]:
+        return {"return": document, "retcode": retcode, "success": True, "at": self.time() + after}
+
+    def _stage(self, host: dict[str, Any], arguments: Mapping[str, Any]) -> dict[str, Any]:
+        host["build"] = next(iter(sorted(arguments["builds"]))) if not host["build"] else host["build"]
+        if host["way"] == "refuses":
+            return self._answer({"result": False, "comment": "quarantined here", "kind": "quarantined"})
+        return self._answer({"result": True, "comment": "staged", "look": self._seen(host)})
+
+    def _look(self, host: dict[str, Any]) -> Optional[dict[str, Any]]:
+        if self._soaking(host) and host["way"] == "falls":
+            host["gone"] = True
+            return None
+        if self._soaking(host) and host["way"] == "leaves":
+            host["level"] = 0
+        return self._answer(self._seen(host))
+
+    def _soaking(self, host: dict[str, Any]) -> bool:
+        """When what only shows in a soak shows."""
+        return host["moved"] and host["level"] == host["up"] and self.time() > host["until"] + ILL_AFTER
+
+    def _seen(self, host: dict[str, Any]) -> dict[str, Any]:
+        moving = host["until"] > self.time() or host["jammed"]
+        verdict = "stalled" if host["jammed"] else "patching" if moving else "patched"
+        sick = host["way"] == "sickens" and self._soaking(host)
+        return {
+            "verdict": verdict if host["level"] or moving else "unpatched",
+            "comment": "seen",
+            "flags": [],
+            "level": host["level"],
+            "boot_id": f"boot-{host['boots']}",
+            "build_id": host["build"],
+            "rev": host["rev"],
+            "last": {} if moving else dict(host["last"]),
+            "health": {"verdict": "fail" if sick else "pass", "findings": []},
+        }
+
+    def _move(self, host: dict[str, Any], approval: Mapping[str, Any]) -> Optional[dict[str, Any]]:
+        level = approval["builds"][host["build"]]["level"]
+        host["sent"] += 1
+        if host["way"] == "misses all" or (host["way"] == "misses" and host["sent"] == 1):
+            return None
+        host["commands"].append([approval["rev"], level])
+        if approval["rev"] < host["rev"]:
+            return self._answer(
+                {"result": False, "kind": "superseded", "comment": "an older rev", "changes": {}}
+            )
+        again = approval["rev"] == host["rev"]
+        host["rev"] = approval["rev"]
+        if again or level == host["level"]:
+            host["last"] = {"rev": host["rev"], "result": True, "kind": "", "comment": "nothing to do"}
+            return self._answer({"result": True, "comment": "nothing to do", "changes": {}})
+        way = WHAT_HAPPENS.get(host["way"]) if level == host["up"] or host["way"] == "stuck" else None
+        return way(self, host, level) if way is not None else self._moved(host, level)
+
+    def _moved(self, host: dict[str, Any], level: int, after: float = SECONDS) -> dict[str, Any]:
+        changes = {"level": {"old": host["level"], "new": level}}
+        host["level"], host["moved"], host["jammed"] = level, True, False
+        host["until"] = self.time() + after
+        host["last"] = {"rev": host["rev"], "result": True, "kind": "", "comment": "moved"}
+        return self._answer({"result": True, "comment": "moved", "changes": changes}, after)
+
+    def _failed(self, host: dict[str, Any], kind: str) -> dict[str, Any]:
+        host["last"] = {"rev": host["rev"], "result": False, "kind": kind, "comment": f"it {kind}"}
+        return self._answer(
+            {"result": False, "kind": kind, "comment": f"it {kind}", "changes": {}}, SECONDS, 1
+        )
+
+    def _gone(self, host: dict[str, Any], level: int) -> None:
+        host["gone"] = True
+
+    def _reboots(self, host: dict[str, Any], level: int) -> None:
+        host["boots"] += 1
+        host["last"] = {}
+
+    def _quiet(self, host: dict[str, Any], level: int) -> None:
+        self._moved(host, level)
+
+    def _slow(self, host: dict[str, Any], level: int) -> dict[str, Any]:
+        return self._moved(host, level, 240.0)
+
+    def _garbage(self, host: dict[str, Any], level: int) -> dict[str, Any]:
+        self._moved(host, level)
+        return self._answer("Traceback (most recent call last): ...", SECONDS, 1)
+
+    def _busy(self, host: dict[str, Any], level: int) -> dict[str, Any]:
+        self._moved(host, level, 30.0)  # the highstate's own move, by the same approval
+        document = {"result": False, "kind": "busy", "comment": "another act is under way", "changes": {}}
+        return self._answer(document, 0.1, 1)
+
+    def _jams(self, host: dict[str, Any], level: int) -> dict[str, Any]:
+        host["jammed"] = True
+        return self._failed(host, "stalled")
+
+    def _stuck(self, host: dict[str, Any], level: int) -> dict[str, Any]:
+        return self._moved(host, level) if level == host["up"] else self._failed(host, "reverse-stalled")
+
+
+WHAT_HAPPENS: Mapping[str, Callable[[World, dict[str, Any], int], Optional[dict[str, Any]]]] = {
+    "fails": lambda world, host, level: world._failed(host, "conflict"),
+    "stalls": lambda world, host, level: world._failed(host, "reversed"),
+    "jams": World._jams,
+    "dies": World._gone,
+    "reboots": World._reboots,
+    "quiet": World._quiet,
+    "slow": World._slow,
+    "garbage": World._garbage,
+    "busy": World._busy,
+    "stuck": World._stuck,
+}
+
+
+def _host(way: str, build: str = "a" * 40) -> dict[str, Any]:
+    """up: the level of the rollout. until: when its move ends. commands: moves received: rev, level."""
+    return {
+        "way": way,
+        "build": build,
+        "level": 1,
+        "up": 2,
+        "rev": 5,
+        "boots": 1,
+        "gone": False,
+        "jammed": False,
+        "moved": False,
+        "until": 0.0,
+        "last": {},
+        "sent": 0,
+        "commands": [],
+    }
+
+
+def new_world(path: Path, plan: Plan, ways: Mapping[str, str]) -> World:
+    """Hosts that are not named are well; each runs the kernel build of the plan."""
+    world = World(path, {one.minion: ways.get(one.minion, "well") for one in plan.hosts})
+    for one in plan.hosts:
+        world.data["hosts"][one.minion]["build"] = one.build_id
+        world.data["hosts"][one.minion]["level"] = one.before
+    return world
+
+
+def begin(root: Path, plan: Plan, world: World) -> Path:
+    """A started rollout's directory."""
+    return root / driver.start(root, plan, BY, world)
+
+
+def drive(
+    directory: Path, world: World, until: Callable[[State], bool] = lambda state: False, turns: int = 4_000
+) -> State:
+    """Until it ends, or ``until``; a rollout that does neither is a failure, not a hang."""
+    left = [turns]
+
+    def detached(state: State) -> bool:
+        left[0] -= 1
+        assert left[0], f"no end: {status.document(state, world.now())}"
+        return until(state)
+
+    with owner.hold(directory, OwnerKind.FOREGROUND, "alice", SystemClock()) as mine:
+        return driver.drive(directory, world, world, owner=mine, until_detached=detached)
+
+
+def places(state: State) -> dict[str, str]:
+    return {name: str(host.place) for name, host in state.hosts.items()}

@@ -1,0 +1,228 @@
+"""What operators may say, when, and what comes of it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from livepatch_core.errors import LivepatchError
+from livepatch_core.rollout import commands, driver, journal, owner, status
+from livepatch_core.rollout.clock import SystemClock
+from livepatch_core.rollout.commands import LEGAL, Order, may
+from livepatch_core.rollout.owner import OwnerKind
+from livepatch_core.rollout.records import Type
+from livepatch_core.rollout.state import State
+from livepatch_core.rollout.state import begin as fresh
+from livepatch_core.rollout.states import ENDED, Phase, Place, Standing
+from livepatch_core.words import Kind
+from tests.unit.rollout.fleets import fleet, plan_of
+from tests.unit.rollout.simulated import begin, drive, new_world, places
+from tests.unit.rollout.test_engine import OPTIONS, TOLERANT, a_plan
+
+STRICT = {**TOLERANT, "failed": {"wave": 0, "total": 0}}
+
+
+class Under:
+    """A rollout and its operators."""
+
+    def __init__(self, tmp_path: Path, plan: Any, ways: dict[str, str] | None = None) -> None:
+        self.world = new_world(tmp_path / "world.json", plan, ways or {})
+        self.directory = begin(tmp_path / "rollouts", plan, self.world)
+
+    def say(self, verb: str, **arguments: Any) -> None:
+        commands.submit(self.directory, verb, "bob", "ticket 7", arguments, self.world)
+
+    def until(self, condition: Any) -> State:
+        return drive(self.directory, self.world, condition)
+
+    def paused(self) -> State:
+        return self.until(lambda state: state.standing is Standing.PAUSED and not state.in_flight())
+
+    def end(self) -> State:
+        return drive(self.directory, self.world)
+
+
+def at(phase: Phase, lap: int) -> Any:
+    return lambda state: state.phase is phase and state.lap == lap
+
+
+def a_state(standing: Standing) -> State:
+    state = fresh("r", plan_of(fleet(6), OPTIONS))
+    state.standing, state.reason, state.phase = standing, "so it is", Phase.SOAK
+    name = state.plan.waves[0][0]
+    state.put(name, Place.FAILED)
+    state.hosts[name].forward_rev = 3
+    return state
+
+
+ARGUMENTS: dict[Order, dict[str, Any]] = {Order.SKIP: {"wave": 1}}
+
+
+@pytest.mark.parametrize("standing", list(Standing))
+@pytest.mark.parametrize("verb", [one for one in Order if one is not Order.CONFIRM])
+def test_the_table(verb: Order, standing: Standing) -> None:
+    """Legal, or refused with a sentence that says what it is and what would be legal."""
+    refusal = may(verb, a_state(standing), ARGUMENTS.get(verb, {}))
+    assert (refusal is None) == (standing in LEGAL[verb])
+    assert refusal is None or (str(standing) in refusal and "so it is" in refusal)
+
+
+def test_abort_is_legal_wherever_something_may_still_happen() -> None:
+    assert LEGAL[Order.ABORT] | ENDED | {Standing.ABORTING} == set(Standing)
+
+
+def test_a_command_that_makes_no_sense_is_not_left(tmp_path: Path) -> None:
+    under = Under(tmp_path, a_plan())
+    for verb, arguments in (("resume", {}), ("jump", {}), ("skip", {"host": "nobody"}), ("pause", {"x": 1})):
+        with pytest.raises(LivepatchError) as caught:
+            under.say(verb, **arguments)
+        assert caught.value.kind is Kind.ARGUMENT
+    assert commands.waiting(under.directory) == []
+
+
+def test_pause_and_resume(tmp_path: Path) -> None:
+    under = Under(tmp_path, a_plan())
+    under.until(at(Phase.SOAK, 0))
+    under.say("pause")
+    state = under.paused()
+    assert "ticket 7" in state.reason and "bob" in state.reason
+    under.say("resume")
+    assert under.end().standing is Standing.COMPLETED
+
+
+def test_a_verb_without_driver_is_journaled(tmp_path: Path) -> None:
+    under = Under(tmp_path, a_plan())
+    under.say("abort")
+    with owner.hold(under.directory, OwnerKind.COMMAND, "bob", SystemClock()) as mine:
+        state = driver.settle(under.directory, under.world, under.world, owner=mine)
+    assert state.standing is Standing.ABORTING
+    assert status.read(under.directory).standing is Standing.ABORTING
+    assert under.end().standing is Standing.ABORTED
+    assert all(not host["commands"] for host in under.world.data["hosts"].values())
+
+
+def test_a_command_is_obeyed_once(tmp_path: Path) -> None:
+    """Also when the owner dies after it was journaled and before its file was removed."""
+    under = Under(tmp_path, a_plan())
+    under.say("pause")
+    (file,) = commands.waiting(under.directory)
+    text = file.read_text()
+    under.paused()
+    under.say("resume")
+    file.write_text(text)
+    assert under.end().standing is Standing.COMPLETED
+
+
+def test_two_operators_at_once(tmp_path: Path) -> None:
+    """Both were told yes; the second is refused by the owner, and the journal says so."""
+    under = Under(tmp_path, a_plan())
+    under.until(at(Phase.SOAK, 0))
+    under.say("pause")
+    under.say("pause")
+    under.say("abort")
+    under.end()
+    types = [one.type for one in journal.read(under.directory / journal.FILE_NAME)]
+    assert types.count(Type.COMMAND) == 2 and types.count(Type.REFUSED) == 1
+
+
+def test_promote_passes_over_the_soak(tmp_path: Path) -> None:
+    under = Under(tmp_path, a_plan(canary_soak=50_000))
+    under.until(at(Phase.SOAK, 0))
+    under.say("promote")
+    under.until(at(Phase.SOAK, 1))
+    assert under.world.monotonic() < 50_000
+    under.say("promote", full=True)
+    began = under.world.monotonic()
+    assert under.end().standing is Standing.COMPLETED
+    assert under.world.monotonic() - began < 200
+
+
+def test_what_has_tripped_must_be_named_to_go_on(tmp_path: Path) -> None:
+    plan = a_plan(thresholds=STRICT, on_fail_canary="pause")
+    under = Under(tmp_path, plan, {plan.waves[0][0]: "fails"})
+    state = under.paused()
+    assert state.trip is not None and state.trip.counter == "failed"
+    with pytest.raises(LivepatchError, match="acknowledge=failed"):
+        under.say("resume")
+    under.say("resume", acknowledge="failed")
+    assert under.end().standing is Standing.EXCEPTIONS
+
+
+def test_one_more_trips_again(tmp_path: Path) -> None:
+    plan = a_plan(thresholds=STRICT, on_fail_canary="pause")
+    under = Under(tmp_path, plan, {plan.waves[0][0]: "fails", plan.waves[1][0]: "fails"})
+    under.paused()
+    under.say("resume", acknowledge="failed")
+    state = under.paused()
+    assert len(state.trips) == 2
+
+
+def test_retry_is_for_those_that_failed(tmp_path: Path) -> None:
+    plan = a_plan(thresholds=STRICT, on_fail_canary="pause")
+    bad = plan.waves[0][0]
+    under = Under(tmp_path, plan, {bad: "fails"})
+    under.paused()
+    under.world.data["hosts"][bad]["way"] = "well"
+    under.say("retry", acknowledge="failed")
+    assert under.end().standing is Standing.COMPLETED
+    revs = [rev for rev, _ in under.world.data["hosts"][bad]["commands"]]
+    assert len(revs) == 2 and revs[0] < revs[1]
+    assert all(len(host["commands"]) == 1 for name, host in under.world.data["hosts"].items() if name != bad)
+
+
+def test_skip(tmp_path: Path) -> None:
+    plan = a_plan()
+    under = Under(tmp_path, plan)
+    under.until(at(Phase.SOAK, 0))
+    under.say("skip", wave=1)
+    under.say("skip", host=plan.waves[2][0])
+    state = under.end()
+    skipped = {name for name, place in places(state).items() if place == "skipped"}
+    assert skipped == {*plan.waves[1], plan.waves[2][0]}
+    assert state.standing is Standing.EXCEPTIONS
+
+
+def test_rollback_by_hand(tmp_path: Path) -> None:
+    under = Under(tmp_path, a_plan())
+    under.until(at(Phase.SOAK, 1))
+    under.say("rollback", scope="wave", block=True)
+    state = under.end()
+    assert state.standing is Standing.ROLLED_BACK
+    wave = set(state.plan.waves[1])
+    assert {name for name, place in places(state).items() if place == "rolled_back"} == wave
+    assert under.world.data["blocked"]
+
+
+def test_rollback_of_what_has_ended(tmp_path: Path) -> None:
+    """The bad day after; unless another rollout has its hosts by now."""
+    under = Under(tmp_path, a_plan())
+    under.end()
+    under.say("rollback")
+    state = under.end()
+    assert set(places(state).values()) == {"rolled_back"}
+    assert all(host["level"] == 1 for host in under.world.data["hosts"].values())
+
+
+def test_one_rollout_for_a_host(tmp_path: Path) -> None:
+    first = Under(tmp_path, a_plan())
+    root = first.directory.parent
+    second = plan_of(fleet(8, domains=2)[4:], {**OPTIONS, "seed": 99})
+    with pytest.raises(LivepatchError, match=first.directory.name) as caught:
+        driver.start(root, second, {"who": "bob", "at": "", "why": ""}, first.world)
+    assert caught.value.kind is Kind.BUSY
+    first.end()
+    assert status.held(root) == {}
+    other = driver.start(root, second, {"who": "bob", "at": "", "why": ""}, first.world)
+    assert set(status.held(root).values()) == {other}
+    first.say("rollback")
+    with pytest.raises(LivepatchError, match=other):
+        first.end()
+
+
+def test_a_plan_is_started_once(tmp_path: Path) -> None:
+    under = Under(tmp_path, a_plan())
+    under.end()
+    with pytest.raises(LivepatchError, match="started already"):
+        driver.start(under.directory.parent, a_plan(), {"who": "bob", "at": "", "why": ""}, under.world)

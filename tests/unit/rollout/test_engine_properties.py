@@ -1,0 +1,260 @@
+"""What holds in every rollout, however its hosts fail and whatever its operators say."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Optional
+
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from livepatch_core.errors import LivepatchError
+from livepatch_core.rollout import commands, journal, status
+from livepatch_core.rollout.clock import Now
+from livepatch_core.rollout.decide import decide
+from livepatch_core.rollout.fleet import Verb
+from livepatch_core.rollout.fold import fold
+from livepatch_core.rollout.model import Plan
+from livepatch_core.rollout.records import Record, Type
+from livepatch_core.rollout.state import State
+from livepatch_core.rollout.state import begin as begin_state
+from livepatch_core.rollout.states import OCCUPYING, Phase, Standing
+from livepatch_core.rollout.steps import Rest
+from tests.unit.rollout.fleets import host, plan_of
+from tests.unit.rollout.simulated import LEDGER, WAYS, begin, drive, new_world
+
+EXAMPLES = settings(
+    max_examples=80,
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
+)
+
+
+@contextmanager
+def somewhere() -> Iterator[Path]:
+    shared = Path("/dev/shm")
+    place = Path(tempfile.mkdtemp(dir=shared if shared.is_dir() else None))
+    try:
+        yield place
+    finally:
+        shutil.rmtree(place)
+
+
+@st.composite
+def rollouts(draw: st.DrawFn) -> tuple[Plan, dict[str, str]]:
+    count = draw(st.integers(3, 14))
+    hosts = [host(f"hv{number:02}", domain=f"rack{number % 3}") for number in range(count)]
+    hosts += [host(f"off{number}", domain="rack0", online=False) for number in range(draw(st.integers(0, 2)))]
+    limit = st.integers(0, 4)
+    both = st.fixed_dictionaries({"wave": limit, "total": limit})
+    options = {
+        "seed": draw(st.integers(0, 3)),
+        "waves": draw(st.sampled_from((["100%"], ["40%", "100%"], [2, 4, "100%"]))),
+        "canary_soak": draw(st.sampled_from((0, 130))),
+        "soak": draw(st.sampled_from((0, 90))),
+        "look_every": 60,
+        "stage_deadline": 40,
+        "max_per_domain": draw(st.integers(1, 5)),
+        "parallel": draw(st.sampled_from((0, 1, 3))),
+        "thresholds": {name: draw(both) for name in ("failed", "stalled", "unreachable", "lost")},
+        "on_fail": draw(st.sampled_from(("pause", "rollback_wave", "rollback_all"))),
+        "on_fail_canary": draw(st.sampled_from(("pause", "rollback_wave"))),
+        "block_on_rollback": draw(st.booleans()),
+        "late": draw(st.sampled_from(("catch_up", "report"))),
+        "late_for": 900,
+    }
+    names = [one.minion for one in hosts]
+    ways = draw(st.dictionaries(st.sampled_from(names), st.sampled_from(WAYS), max_size=count))
+    return plan_of(hosts, options), ways
+
+
+class Watched:
+    """A rollout under way, with somebody who checks every act of it and now and then gives a command."""
+
+    def __init__(self, place: Path, plan: Plan, ways: dict[str, str]) -> None:
+        self.plan = plan
+        self.world = new_world(place / "world.json", plan, ways)
+        self.directory = begin(place / "rollouts", plan, self.world)
+        self.world.watch = self.act
+        self.state: Optional[State] = None
+        self.turns = 0
+        self.orders: dict[int, tuple[str, dict[str, Any]]] = {}
+        self.waves = {one.minion: one.wave for one in plan.hosts}
+
+    def run(self) -> State:
+        state = drive(self.directory, self.world, self.turn)
+        for _ in range(20):  # whoever pauses it may go on, until it ends
+            if state.ended:
+                break
+            self.say("abort", {})
+            state = drive(self.directory, self.world, self.turn)
+        self.explained(state)
+        return state
+
+    def turn(self, state: State) -> bool:
+        self.state = state
+        self.turns += 1
+        if self.turns % 11 == 0:
+            self.explained(state)
+        if self.turns in self.orders:
+            self.say(*self.orders[self.turns])
+        idle = state.standing is Standing.PAUSED and not commands.waiting(self.directory)
+        asked = any(job.t is not None for job in state.jobs.values())
+        return idle and not asked and isinstance(decide(state, Now(self.world.now(), self.t())), Rest)
+
+    def t(self) -> float:
+        """Observed seconds; the same owner has driven it all the time."""
+        return self.world.monotonic()
+
+    def say(self, verb: str, arguments: dict[str, Any]) -> None:
+        try:
+            commands.submit(self.directory, verb, "bob", "because", arguments, self.world)
+        except LivepatchError:
+            pass  # it makes no sense now, and says so
+
+    def explained(self, state: State) -> None:
+        """Every host is counted once, and whoever asks is told what is and what comes next."""
+        shown = status.document(state, self.world.now())
+        assert sum(shown["counts"].values()) == len(self.plan.hosts) == shown["targeted"]
+        assert Counter(str(one.place) for one in state.hosts.values()) == Counter(shown["counts"])
+        assert shown["reason"] and shown["next"]
+        assert +state.occupied == self.occupied(state)
+
+    def occupied(self, state: State) -> Counter[str]:
+        return Counter(one.placing.domain for one in state.hosts.values() if one.place in OCCUPYING)
+
+    def act(self, act: str, what: Any) -> None:
+        state = self.state
+        assert state is not None
+        if act == "publish":
+            verb, names, arguments = what
+            assert set(names) <= set(self.waves), "a host that is not in the plan"
+            if verb is Verb.MOVE:
+                self.told(names, arguments["approval"])
+        elif act == "approve":
+            _, names, grants = what
+            if any(grant.level == self.plan.options.level for grant in grants.values()):
+                self.forward(state, names)
+
+    def told(self, names: list[str], approval: dict[str, Any]) -> None:
+        """Nobody is sent where the ledger does not let it go."""
+        for name in names:
+            known = self.world.data["approvals"][name]
+            assert approval["ledger_id"] == LEDGER
+            assert (approval["rev"], approval["builds"]) == (known["rev"], known["builds"])
+
+    def forward(self, state: State, names: list[str]) -> None:
+        assert state.trip is None
+        for domain, number in self.occupied(state).items():
+            assert number <= self.plan.domain_limits[domain]
+        assert all(self.waves[name] is None or self.waves[name] <= state.lap for name in names)
+
+
+def check_journal(directory: Path, plan: Plan) -> None:
+    """What the journal of a rollout that has ended may not say, whatever happened."""
+    records = journal.read(directory / journal.FILE_NAME)
+    no_dispatch_after_a_trip(records)
+    soaks_are_kept(records, plan)
+    assert records[-1].type == Type.ENDED
+
+
+def no_dispatch_after_a_trip(records: list[Record]) -> None:
+    forward: set[str] = set()
+    back, stopped = False, False
+    for record in records:
+        if record.type == Type.ROUND:
+            back = bool(record.body.get("back"))
+            forward |= {one[0] for one in record.body.get("jobs", ())}
+        elif record.type == Type.MOVE and not back:
+            forward |= {one[0] for one in record.body["jobs"]}
+        elif record.type == Type.TRIPPED:
+            stopped = True
+        elif record.type == Type.COMMAND and record.body["arguments"].get("acknowledge"):
+            stopped = False
+        elif record.type == Type.SENT and record.body["jid"] in forward:
+            assert not stopped, f"record {record.seq} dispatches after the rollout had stopped itself"
+
+
+def soaks_are_kept(records: list[Record], plan: Plan) -> None:
+    """Between the last return of a wave and its gates lies what the plan promised, unless nobody is left
+    to soak."""
+    state = begin_state("r", plan)
+    promoted = {record.body["verb"] for record in records if record.type == Type.COMMAND} & {"promote"}
+    for record in records:
+        before = (state.phase, state.phase_t, len(state.well), state.soak)
+        fold(state, record)
+        if record.type != Type.PHASE or record.body["phase"] != "gate" or promoted:
+            continue
+        phase, began, well, soak = before
+        assert not well or (soak == 0 and phase is Phase.DISPATCH) or record.t - began >= soak - 0.01
+
+
+@EXAMPLES
+@given(rollout=rollouts())
+def test_left_to_itself(rollout: tuple[Plan, dict[str, str]]) -> None:
+    with somewhere() as place:
+        watched = Watched(place, *rollout)
+        state = watched.run()
+        check_journal(watched.directory, watched.plan)
+        assert status.read(watched.directory).counts == state.counts
+
+
+ORDERS = st.dictionaries(
+    st.integers(1, 120),
+    st.one_of(
+        st.sampled_from(
+            [
+                ("pause", {}),
+                ("resume", {}),
+                ("abort", {}),
+                ("promote", {"full": True}),
+                ("promote", {}),
+                ("retry", {}),
+                ("rollback", {"scope": "all", "block": True}),
+                ("rollback", {"scope": "wave"}),
+                ("skip", {"host": "hv00"}),
+                ("skip", {"wave": 1}),
+                ("nonsense", {}),
+            ]
+        ),
+        st.tuples(
+            st.sampled_from(("resume", "promote", "retry")),
+            st.fixed_dictionaries(
+                {"acknowledge": st.sampled_from(("failed", "lost", "stalled", "unreachable"))}
+            ),
+        ),
+    ),
+    max_size=8,
+)
+
+
+@EXAMPLES
+@given(rollout=rollouts(), orders=ORDERS)
+def test_with_operators(rollout: tuple[Plan, dict[str, str]], orders: dict[int, Any]) -> None:
+    with somewhere() as place:
+        watched = Watched(place, *rollout)
+        watched.orders = orders
+        state = watched.run()
+        assert state.ended
+        check_journal(watched.directory, watched.plan)
+        assert status.read(watched.directory).counts == state.counts
+
+
+@EXAMPLES
+@given(rollout=rollouts(), turn=st.integers(1, 150))
+def test_abort_ends_it_from_wherever_it_is(rollout: tuple[Plan, dict[str, str]], turn: int) -> None:
+    """And no host is told anything more, but those that were on their way back."""
+    with somewhere() as place:
+        watched = Watched(place, *rollout)
+        watched.orders = {turn: ("abort", {})}
+        state = watched.run()
+        records = journal.read(watched.directory / journal.FILE_NAME)
+        said = next((one.seq for one in records if one.type == Type.COMMAND), None)
+        if said is not None:
+            assert state.standing is Standing.ABORTED
+            assert not [one for one in records[said:] if one.type in (Type.ROUND, Type.MOVE, Type.BACK)]
