@@ -115,8 +115,13 @@ def qemu_arguments(
         f"unix:{place.qmp},server=on,wait=off", "-netdev", "user,id=net0", "-device",
         "virtio-net-pci,netdev=net0,romfile=", "-device", "virtio-serial-pci", "-chardev",
         f"socket,id=agent,path={place.agent},server=on,wait=off", "-device",
-        f"virtserialport,chardev=agent,name={AGENT_PORT}", "-device", "virtio-rng-pci", *(argument for
+        _agent_port(named=reboots), "-device", "virtio-rng-pci", *(argument for
         index, disk in enumerate(disks) for argument in _disk(index, disk)), ]  # fmt: skip
+
+
+def _agent_port(named: bool) -> str:
+    """QEMU tells when a port that has a name of its own is opened and closed: all that shows a kexec."""
+    return f"virtserialport,chardev=agent,name={AGENT_PORT}" + (",id=agent" if named else "")
 
 
 def _accelerator(machine: Machine, accel: str) -> list[str]:

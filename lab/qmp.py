@@ -46,12 +46,12 @@ class Qmp:
                 raise QmpError(f"{name}: {message['error']['desc']}")
             self.events.append(message)
 
-    def wait_event(self, name: str, timeout: float | None = REPLY_SECONDS) -> dict[str, Any]:
-        """The next event of this name (earlier ones count if not yet taken); without `timeout` for ever."""
+    def wait_event(self, *names: str, timeout: float | None = REPLY_SECONDS) -> dict[str, Any]:
+        """The next event of these names (earlier ones count if not yet taken); without `timeout` for ever."""
         deadline = None if timeout is None else time.monotonic() + timeout
         while True:
             for index, event in enumerate(self.events):
-                if event["event"] == name:
+                if event["event"] in names:
                     return self.events.pop(index)
             self._socket.settimeout(None if deadline is None else max(0.01, deadline - time.monotonic()))
             self.events.append(self._read())

@@ -8,11 +8,13 @@ not yet written, not what a drive would.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
+import subprocess
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -55,8 +57,8 @@ WITH_PSTORE = dataclasses.replace(
 
 
 class SystemdGuest(Guest):
-    """Besides what a guest can: ``reboot``, ``crash``, ``power_cut`` and ``power_on``; ``boot_id`` tells
-    boots apart.
+    """Besides what a guest can: ``reboot``, ``crash``, ``power_off``, ``power_cut`` and ``power_on``;
+    ``boot_id`` tells boots apart.
     """
 
     def __init__(
@@ -66,14 +68,16 @@ class SystemdGuest(Guest):
         self._built = built
         self.disk = disk
         self._resets = 0
+        self._kexec_expected = False
         self._changed = threading.Condition()
         super().__init__(name, kernel, place, self._arguments(place))
         self._watch()
 
-    def _arguments(self, place: Place) -> list[str]:
+    def _arguments(self, place: Place, cmdline: tuple[str, ...] = ()) -> list[str]:
         disks = (*self._built.disks, Disk(self.disk, "state", read_only=False))
+        machine = dataclasses.replace(self._machine, cmdline=(*self._machine.cmdline, *cmdline))
         return qemu_arguments(
-            self._machine,
+            machine,
             self._built.accel,
             place,
             self._built.files.vmlinuz,
@@ -94,15 +98,33 @@ class SystemdGuest(Guest):
         """
         try:
             while True:
-                session.wait_event("RESET", timeout=None)
-                with self._changed:
-                    if self._channel is not None:
-                        self._channel.close()
-                    self._channel = self._open_channel()
-                    self._resets += 1
-                    self._changed.notify_all()
+                event = session.wait_event("RESET", "VSERPORT_CHANGE", timeout=None)
+                if event["event"] == "RESET" or (self._kexec_expected and event["data"]["open"]):
+                    self._start_anew()
         except (QmpClosed, GuestLost, OSError, ValueError):
             return  # QEMU ended, or the guest was closed
+
+    def _start_anew(self) -> None:
+        with self._changed:
+            self._resets += 1  # before the channel ends: whoever waits on it learns that it was a reset
+            if self._channel is not None:
+                self._channel.close()
+            self._channel = self._open_channel()
+            self._changed.notify_all()
+
+    @contextlib.contextmanager
+    def leaving_by_kexec(self, timeout: float = BOOT_SECONDS) -> Iterator[None]:
+        """What runs inside makes the guest start another kernel by itself, which is no reset: afterwards
+        waits until that has booted. Counts as one in `resets`. The new kernel's agent opening its port is
+        what shows it: nothing else in the guest may restart the agent meanwhile.
+        """
+        before = self.resets
+        self._kexec_expected = True
+        try:
+            yield
+            self.wait_reset(before, timeout)
+        finally:
+            self._kexec_expected = False
 
     @property
     def boot_id(self) -> str:
@@ -153,13 +175,26 @@ class SystemdGuest(Guest):
         self.kill()
         self._disconnect()
 
-    def power_on(self, kernel: Kernel | None = None, timeout: float = BOOT_SECONDS) -> None:
-        """Starts the machine on its disk again, with another kernel if given."""
+    def power_off(self, timeout: float = BOOT_SECONDS) -> None:
+        """Shuts down in an orderly way and waits until the machine is off; GuestHung."""
+        self.spawn(["systemctl", "poweroff"])
+        try:
+            self.process.wait(timeout)
+        except subprocess.TimeoutExpired:
+            raise GuestHung(self.name, f"not off within {timeout:.0f} s", self.console) from None
+        self._disconnect()
+
+    def power_on(
+        self, kernel: Kernel | None = None, timeout: float = BOOT_SECONDS, cmdline: tuple[str, ...] = ()
+    ) -> None:
+        """Starts the machine on its disk again, with another kernel if given; `cmdline` holds kernel
+        parameters that are added until it is off again.
+        """
         if kernel is not None:
             self.kernel = kernel
             self._built = snapshot.parts(kernel, tuple(files.kernel for files in self._built.others))
         self._resets += 1
-        self._start(self._arguments(self.place))
+        self._start(self._arguments(self.place, cmdline))
         self._watch()
         self.ping(timeout)
         self.wake()

@@ -1,0 +1,47 @@
+"""The kernels that this host could be started with."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from livepatch_core.host.context import Host
+from livepatch_core.kernel.identity import read_identity
+from livepatch_core.kexec import fixes
+from livepatch_core.kexec.installed import Installed, choose, read_installed
+from livepatch_core.kexec.order import compare, split
+
+
+def candidates(host: Host) -> dict[str, Any]:
+    """Installed kernels, newest first, and the one that ``newest`` means.
+
+    fixes: None where the catalog says nothing about kernels. Raises LivepatchError (catalog).
+    """
+    running = read_identity(host.roots).release
+    data = host.fetch(fixes.FILE)
+    known = None if data is None else fixes.parse(data)
+    kernels = read_installed(host.roots)
+    newest = choose(kernels, running, "newest")
+    return {
+        "running": running,
+        "newest": newest.release if newest else None,
+        "newer": bool(newest and is_newer(newest.release, running)),
+        "kernels": [_document(one, running, known) for one in kernels],
+    }
+
+
+def is_newer(release: str, than: str) -> bool:
+    """By version alone; flavours are not compared. Pure."""
+    return compare(split(release)[0], split(than)[0]) > 0
+
+
+def _document(one: Installed, running: str, known: dict[str, tuple[str, ...]] | None) -> dict[str, Any]:
+    return {
+        "release": one.release,
+        "running": one.release == running,
+        "flavour": one.flavour,
+        "image": str(one.image),
+        "initrd": str(one.initrd) if one.initrd else None,
+        "missing": list(one.missing),
+        "livepatch": one.livepatch,
+        "fixes": None if known is None else fixes.carried(one.release, known),
+    }

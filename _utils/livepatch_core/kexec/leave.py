@@ -1,0 +1,120 @@
+"""Leaving for the loaded kernel: a moment from now, so that whoever asked still gets an answer.
+
+With systemd as PID 1 by its own way (``systemctl kexec``: services are stopped, file systems unmounted, then
+its shutdown program starts the loaded kernel), from a transient timer. Without it, by a process of its own
+that syncs and makes the system call; nothing is stopped then.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from livepatch_core.errors import LivepatchError
+from livepatch_core.host import armed
+from livepatch_core.host.context import Host
+from livepatch_core.host.settings import Settings
+from livepatch_core.kexec import calls
+from livepatch_core.kexec.record import Departure, Notes, read_notes, write_notes
+from livepatch_core.words import Kind, Word
+
+UNIT = "livepatch-kexec"
+COMMAND_SECONDS = 60.0
+# After this long an order that did not end this boot has failed: stopping a host's services is bounded by
+# systemd at 90 s each (DefaultTimeoutStopSec), most of them at once.
+PATIENCE = 900.0
+
+
+class How(Word):
+    SYSTEMD = "systemd"
+    DIRECT = "direct"
+
+
+def go(host: Host, departure: Departure, delay: float) -> None:
+    """Have it start in ``delay`` seconds. Raises LivepatchError (internal) when nobody will."""
+    if departure.how == How.SYSTEMD:
+        _by_systemd(delay)
+    else:
+        _by_process(host, departure, delay)
+
+
+def pending(host: Host, departure: Departure | None, boot_id: str | None) -> bool:
+    """Whether an order to leave this boot is still to be carried out, or under way."""
+    if departure is None or departure.boot_id != boot_id:
+        return False
+    return host.now() < departure.left + PATIENCE
+
+
+def under_way(departure: Departure) -> LivepatchError:
+    """What is said to whoever wants another kernel meanwhile."""
+    return LivepatchError(
+        Kind.BUSY,
+        f"Kernel {departure.to} was ordered to start at {departure.at}; nothing was changed.",
+        remedy="Wait for it, or take it back: kexec.unload.",
+    )
+
+
+def cancel(host: Host, departure: Departure | None) -> None:
+    """Take an order back; a process that is waiting finds its order gone. Raises LivepatchError when systemd
+    cannot be told."""
+    if departure is not None and departure.how == How.SYSTEMD:
+        _run(["systemctl", "stop", f"{UNIT}.timer"], "the order could not be taken back from systemd")
+    write_notes(host, Notes(read_notes(host).loaded, None))
+
+
+def _by_systemd(delay: float) -> None:
+    command = [
+        "systemd-run", "--quiet", "--collect", f"--unit={UNIT}", f"--on-active={delay:g}s",
+        "--timer-property=AccuracySec=100ms", "--description=Start the loaded kernel (livepatch)",
+        "systemctl", "kexec",
+    ]  # fmt: skip
+    _run(command, "systemd could not be told to start the loaded kernel")
+
+
+def _run(command: list[str], what: str) -> None:
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=COMMAND_SECONDS, check=False)
+        said = "" if done.returncode == 0 else (done.stderr.strip() or f"status {done.returncode}")
+    except (OSError, subprocess.TimeoutExpired) as problem:
+        said = str(problem)
+    if said:
+        raise LivepatchError(
+            Kind.INTERNAL,
+            f"{what[0].upper()}{what[1:]} ({said}); this kernel runs on.",
+            remedy="See its journal.",
+        )
+
+
+def _by_process(host: Host, departure: Departure, delay: float) -> None:
+    library = str(Path(__file__).resolve().parents[2])
+    code = "import sys; sys.path[:0] = sys.argv[1:2]; from livepatch_core.kexec.leave import main; main()"
+    arguments = [library, str(host.settings.state_dir), departure.token, str(delay)]
+    try:
+        subprocess.Popen(
+            [sys.executable, "-B", "-c", code, *arguments],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,  # the minion may be stopped meanwhile
+            cwd="/",
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)},
+        )
+    except OSError as problem:
+        raise LivepatchError(
+            Kind.INTERNAL, f"No process could be started ({problem.strerror}); this kernel runs on."
+        ) from problem
+
+
+def main() -> None:
+    """The process's own program; arguments: library, state directory, token, seconds."""
+    host = Host(Settings(state_dir=Path(sys.argv[2])), lambda name: None)
+    time.sleep(float(sys.argv[4]))
+    departure = read_notes(host).departure
+    if departure is None or departure.token != sys.argv[3]:
+        return  # taken back
+    armed.disarm(host)  # what happens from here on is not the level's doing
+    os.sync()
+    calls.leave()
