@@ -1,0 +1,1 @@
+"""Emptying a host before it leaves, and filling it again: the virtual machines of a libvirt host."""

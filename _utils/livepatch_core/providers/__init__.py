@@ -1,0 +1,1 @@
+"""One face for the systems that patch a running kernel, whoever made them."""

@@ -1,0 +1,151 @@
+"""Who owes a reboot, why and since when: from what the hosts say, ranked. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from typing import Any
+
+from livepatch_core.words import Word
+
+
+class Why(Word):
+    """Why a host owes a reboot, the most urgent first: their order is the ranking's."""
+
+    STUCK = "stuck"  # a patch that neither comes nor goes
+    UNPATCHABLE = "unpatchable"  # a fix that cannot be patched live on this kernel
+    FORCED = "forced"  # a patch was forced: no more live patches in this boot
+    EXPIRED = "expired"  # nobody makes live patches for this kernel any more
+    UNSUPPORTED = "unsupported"  # this kernel cannot be live-patched at all
+    UNKNOWN = "unknown"  # whether it owes one cannot be told
+    NEWER = "newer"  # a newer kernel is installed
+
+
+RANK = {why: place for place, why in enumerate(Why)}
+_STUCK = ("stalled",)
+
+
+@dataclass(frozen=True)
+class Debt:
+    """One reason of one host. since: ISO 8601, None where it is not known. detail: a sentence for people."""
+
+    why: Why
+    detail: str
+    since: str | None = None
+
+
+@dataclass(frozen=True)
+class Told:
+    """What one host said. status: the document of livepatch.status; candidates: that of kexec.candidates,
+    None if it was not asked. expires: when live patches end for its kernel build (ISO date), by the catalog.
+    unpatchable: CVEs that no live patch can fix on its kernel, by the catalog.
+    """
+
+    status: Mapping[str, Any]
+    candidates: Mapping[str, Any] | None = None
+    expires: str | None = None
+    unpatchable: tuple[str, ...] = ()
+
+
+def reboot_debt(told: Mapping[str, Told | None], now: datetime) -> list[dict[str, Any]]:
+    """One row for each host that owes a reboot, or of which that is not known, the most urgent first.
+
+    A row: ``minion``, ``why`` (words), ``details`` (sentences), ``since`` (the oldest reason's), ``release``,
+    ``target`` (the kernel it could be started with, None if there is no newer), ``verdict``. None for a host
+    that did not answer: it is listed as unknown, never left out.
+    """
+    rows = [_row(minion, one, debts_of(one, now)) for minion, one in told.items()]
+    return sorted((row for row in rows if row["why"]), key=_rank)
+
+
+def debts_of(told: Told | None, now: datetime) -> tuple[Debt, ...]:
+    """The reasons of one host, the most urgent first."""
+    if told is None:
+        return (Debt(Why.UNKNOWN, "the host did not answer"),)
+    found = [
+        *_kernel_is_stuck(told),
+        *_of_record(told),
+        *_of_catalog(told, now),
+        *_of_others(told),
+        *_newer(told),
+    ]
+    return tuple(sorted(found, key=lambda debt: RANK[debt.why]))
+
+
+def _kernel_is_stuck(told: Told) -> Iterable[Debt]:
+    verdict = told.status.get("verdict")
+    if verdict in _STUCK:
+        yield Debt(Why.STUCK, str(told.status.get("reason", "")), _since(told))
+    if verdict == "unsupported":
+        yield Debt(Why.UNSUPPORTED, str(told.status.get("reason", "")))
+
+
+def _of_record(told: Told) -> Iterable[Debt]:
+    """``reboot`` of the status document: what the host itself knows."""
+    reboot = told.status.get("reboot")
+    reboot = reboot if isinstance(reboot, Mapping) else {}
+    said = [str(one) for one in reboot.get("why", [])]
+    if reboot.get("owed"):
+        for one in said or ["the host says so"]:
+            yield Debt(Why.FORCED, one, _text(reboot.get("since")))
+    elif reboot.get("owed") is None:
+        yield Debt(Why.UNKNOWN, "; ".join(said) or "the host does not say whether it owes one")
+
+
+def _of_catalog(told: Told, now: datetime) -> Iterable[Debt]:
+    in_force = {str(one) for one in told.status.get("fixes", [])}
+    left = [cve for cve in told.unpatchable if cve not in in_force]
+    if left:
+        yield Debt(Why.UNPATCHABLE, f"{', '.join(sorted(left))} cannot be patched live on this kernel")
+    if told.expires is not None and _past(told.expires, now):
+        yield Debt(Why.EXPIRED, f"live patches for this kernel ended on {told.expires}", told.expires)
+
+
+def _of_others(told: Told) -> Iterable[Debt]:
+    """Other live-patch systems on the host may say that they cannot help (``providers`` of the document)."""
+    for one in told.status.get("providers", []):
+        if one.get("reboot"):
+            yield Debt(Why.UNPATCHABLE, f"{one.get('provider')}: {one['reboot']}")
+
+
+def _newer(told: Told) -> Iterable[Debt]:
+    if told.candidates is not None and told.candidates.get("newer"):
+        yield Debt(Why.NEWER, f"{told.candidates['newest']} is installed and does not run")
+
+
+def _row(minion: str, told: Told | None, debts: tuple[Debt, ...]) -> dict[str, Any]:
+    kernel = told.status.get("kernel", {}) if told else {}
+    candidates = told.candidates if told and told.candidates else {}
+    return {
+        "minion": minion,
+        "why": list(dict.fromkeys(str(debt.why) for debt in debts)),
+        "details": [debt.detail for debt in debts],
+        "since": min((debt.since for debt in debts if debt.since), default=None),
+        "release": kernel.get("release"),
+        "target": candidates.get("newest") if candidates.get("newer") else None,
+        "verdict": told.status.get("verdict") if told else None,
+    }
+
+
+def _rank(row: Mapping[str, Any]) -> tuple[Any, ...]:
+    """By the most urgent reason, then by how many, then by age, then by name, so that rows never jump."""
+    return (RANK[Why(row["why"][0])], -len(row["why"]), row["since"] or "9999", row["minion"])
+
+
+def _since(told: Told) -> str | None:
+    patches = told.status.get("patches", [])
+    moving = [one for one in patches if isinstance(one, Mapping) and one.get("transition")]
+    return _text(moving[0].get("since")) if moving else None
+
+
+def _past(date: str, now: datetime) -> bool:
+    try:
+        moment = datetime.fromisoformat(date.replace("Z", "+00:00"))
+    except ValueError:
+        return False
+    return (moment if moment.tzinfo else moment.replace(tzinfo=timezone.utc)) <= now
+
+
+def _text(value: Any) -> str | None:
+    return value if isinstance(value, str) and value else None

@@ -1,0 +1,201 @@
+"""The one face, over programs that stand for the vendors' clients."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from livepatch_core.errors import LivepatchError
+from livepatch_core.kernel.roots import Roots
+from livepatch_core.providers import face
+from livepatch_core.providers.client import Said
+from livepatch_core.providers.found import Found
+from livepatch_core.words import Kind, Verdict
+from tests.unit.providers import said
+
+RELEASE = "5.15.0-100-generic"
+UNPATCHED = {
+    "verdict": "unpatched",
+    "reason": "no patch is in force",
+    "flags": [],
+    "provider": "klp",
+    "fixes": [],
+}
+PATCHED = {**UNPATCHED, "verdict": "patched", "reason": "it is", "fixes": ["CVE-2026-1"]}
+IN_FORCE = Found(Verdict.PATCHED, "it says so", "9.9", ("CVE-2020-1000",))
+IDLE = Found(Verdict.UNPATCHED, "nothing")
+
+
+class Host:
+    """A kernel's files, and the programs that are installed: what each prints, and what it changes."""
+
+    def __init__(self, place: Path) -> None:
+        self.roots = Roots.under(place)
+        self.programs: dict[tuple[str, ...], Said] = {}
+        self.then: dict[tuple[str, ...], dict[tuple[str, ...], Said]] = {}
+        self.calls: list[tuple[str, ...]] = []
+        kernel = self.roots.proc / "sys/kernel"
+        kernel.mkdir(parents=True)
+        (kernel / "osrelease").write_text(RELEASE)
+        (kernel / "version").write_text("#1")
+
+    def run(self, command: Sequence[str], timeout: float) -> Said | None:
+        self.calls.append(tuple(command))
+        answer = self.programs.get(tuple(command))
+        self.programs.update(self.then.get(tuple(command), {}))
+        return answer
+
+    @property
+    def site(self) -> face.Site:
+        return face.Site(self.roots, self.run)
+
+    def kernelcare(self, applied: bool) -> None:
+        info = said.KCARE_INFO if applied else said.KCARE_INFO_NONE
+        self.programs.update(
+            {
+                ("kcarectl", "--status"): Said(0 if applied else 1, ""),
+                ("kcarectl", "--info"): Said(0, info),
+                ("kcarectl", "--patch-info"): Said(0, said.KCARE_PATCHES),
+                ("kcarectl", "--uname"): Said(0, "5.15.0-105\n"),
+            }
+        )
+        (self.roots.proc / "kcare").mkdir(exist_ok=True)
+
+
+@pytest.fixture
+def host(tmp_path: Path) -> Host:
+    return Host(tmp_path)
+
+
+def test_nothing_else_is_at_work(host: Host) -> None:
+    assert face.others(host.site) == []
+    with_face = face.merged(UNPATCHED, face.statuses(host.site))
+    assert with_face == {**UNPATCHED, "providers": [], "conflicts": []}
+
+
+def test_what_is_underneath_is_told(host: Host) -> None:
+    host.kernelcare(True)
+    document = face.merged(UNPATCHED, face.statuses(host.site))
+    assert (document["verdict"], document["provider"]) == ("patched", "kernelcare")
+    assert document["effective"] == "5.15.0-105"
+    assert document["fixes"] == ["CVE-2017-1000364", "CVE-2017-7895"]
+    assert (document["conflicts"], document["flags"]) == ([], [])
+    assert [one["provider"] for one in document["providers"]] == ["kernelcare"]
+
+
+def test_what_cannot_be_told_is_not_called_unpatched(host: Host) -> None:
+    (host.roots.proc / "kcare").mkdir()
+    document = face.merged(UNPATCHED, face.statuses(host.site))
+    assert (document["verdict"], document["provider"]) == ("unknown", "kernelcare")
+    assert "kcarectl is not installed" in document["reason"]
+
+
+def test_a_client_that_hangs_makes_its_system_unknown(host: Host) -> None:
+    def hang(command: Sequence[str], timeout: float) -> Said | None:
+        if command[0] == "canonical-livepatch":
+            raise LivepatchError(Kind.INTERNAL, "it did not end")
+        return None
+
+    found = face.statuses(face.Site(host.roots, hang))
+    assert {name: one.verdict for name, one in found.items()} == {"canonical": Verdict.UNKNOWN}
+
+
+def test_the_enhanced_client_is_found(host: Host) -> None:
+    host.programs[("ksplice", "kernel", "show")] = Said(0, said.UPTRACK_SHOW)
+    found = face.statuses(host.site)["ksplice"]
+    assert (found.verdict, found.effective) == (Verdict.PATCHED, "3.8.13-55.1.1.el6uek")
+
+
+@pytest.mark.parametrize(
+    ("klp", "found", "managers", "says"),
+    [
+        (Verdict.PATCHED, {"kernelcare": IDLE}, (), "KernelCare must not be mixed"),
+        (Verdict.UNPATCHED, {"kernelcare": IDLE, "canonical": IN_FORCE}, (), "KernelCare must not be mixed"),
+        (Verdict.PATCHED, {"ksplice": IN_FORCE}, (), "more than one system"),
+        (Verdict.UNPATCHED, {"ksplice": IN_FORCE, "kgraft": IN_FORCE}, (), "more than one system"),
+        (Verdict.PATCHED, {}, ("kpatch.service",), "kpatch.service loads modules of its own"),
+    ],
+)
+def test_conflicts(klp: Verdict, found: dict[str, Found], managers: tuple[str, ...], says: str) -> None:
+    (sentence,) = face.conflicts(klp, found, managers)
+    assert says in sentence
+    assert "doubtful" in face.merged({**UNPATCHED, "verdict": str(klp)}, found, managers)["flags"]
+
+
+@pytest.mark.parametrize(
+    ("klp", "found"),
+    [
+        (Verdict.PATCHED, {}),
+        (Verdict.UNPATCHED, {"kernelcare": IN_FORCE}),
+        (Verdict.PATCHED, {"canonical": IN_FORCE}),  # its modules are what klp sees
+        (Verdict.PATCHED, {"ksplice": IDLE}),
+    ],
+)
+def test_no_conflict(klp: Verdict, found: dict[str, Found]) -> None:
+    assert face.conflicts(klp, found) == []
+
+
+def test_ours_is_not_hidden_by_others() -> None:
+    document = face.merged(PATCHED, {"ksplice": IN_FORCE})
+    assert (document["verdict"], document["provider"], document["fixes"]) == (
+        "patched",
+        "klp",
+        ["CVE-2026-1"],
+    )
+    assert document["flags"] == ["doubtful"]
+    two = face.merged(UNPATCHED, {"ksplice": IN_FORCE, "kgraft": IN_FORCE})
+    assert two["verdict"] == "unknown"
+
+
+# -- acts
+
+
+def commands(host: Host, command: tuple[str, ...], applied: bool, status: int = 0) -> None:
+    """``command`` makes KernelCare what ``applied`` says."""
+    after = Host.__new__(Host)
+    after.roots, after.programs = host.roots, {}
+    after.kernelcare(applied)
+    host.programs[command] = Said(status, "done", "" if status == 0 else "it failed")
+    host.then[command] = after.programs
+
+
+def test_apply_and_revert(host: Host) -> None:
+    host.kernelcare(False)
+    commands(host, ("kcarectl", "--update"), applied=True)
+    done = face.apply(host.site, "kernelcare").document()
+    assert done["result"] is True
+    assert done["changes"]["provider"]["new"]["verdict"] == "patched"
+    commands(host, ("kcarectl", "--unload"), applied=False)
+    done = face.revert(host.site, "kernelcare").document()
+    assert (done["result"], done["changes"]["provider"]["new"]["verdict"]) == (True, "unpatched")
+
+
+def test_what_the_system_says_counts_not_the_exit_status(host: Host) -> None:
+    host.kernelcare(False)
+    commands(host, ("kcarectl", "--update"), applied=False)
+    done = face.apply(host.site, "kernelcare").document()
+    assert (done["result"], done["kind"], done["changes"]) == (False, "internal", {})
+    commands(host, ("kcarectl", "--update"), applied=True, status=1)
+    assert face.apply(host.site, "kernelcare").document()["result"] is True
+
+
+@pytest.mark.parametrize(
+    ("act", "provider", "kind", "remedy"),
+    [
+        (face.apply, "klp", Kind.UNSUPPORTED, "livepatch.apply"),
+        (face.revert, "klp", Kind.UNSUPPORTED, "livepatch.revert"),
+        (face.apply, "kgraft", Kind.UNSUPPORTED, "packages"),
+        (face.revert, "canonical", Kind.UNSUPPORTED, "Only a boot"),
+        (face.apply, "ksplice", Kind.UNSUPPORTED, "not installed"),
+        (face.apply, "kernelcare", Kind.UNSUPPORTED, "Install the client"),
+        (face.apply, "syscare", Kind.ARGUMENT, "One of"),
+    ],
+)
+def test_what_cannot_be_done(host: Host, act: Any, provider: str, kind: Kind, remedy: str) -> None:
+    with pytest.raises(LivepatchError) as caught:
+        act(host.site, provider)
+    assert caught.value.kind is kind
+    assert remedy in caught.value.remedy
