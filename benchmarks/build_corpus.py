@@ -1,13 +1,16 @@
 """Real fixes through the builder: every source file that differs between two Debian source packages, applied
 backwards to the newer kernel.
 
-python benchmarks/build_corpus.py --cache DIR build [--sample 40 --seed 1] # resumable; prints the table
+python benchmarks/build_corpus.py --cache DIR build [--sample 40] [--seed 1] # resumable; prints the table
+python benchmarks/build_corpus.py --cache DIR build --again fan-out failed # judges these once more
 python benchmarks/build_corpus.py --cache DIR table
 
 For each ``.c`` file of the areas below the diff is "newer source -> older source". What does not compile
-alone gets the headers, and then the other files, that the compiler's own complaints ask for. Nothing of the
-sources is kept but in the cache; results are one JSON line for each file, so that a stopped run goes on where
-it was.
+alone gets the headers, and then the other files, that the compiler's own complaints ask for; what still does
+not is no patch and is not judged, a header that reaches too much or not. The order is the
+seed's, so that whatever has been judged is a random sample. Nothing of the sources is kept but in the cache;
+results are one JSON line for each file, so that a stopped run goes on where it was; a later line of a file
+replaces an earlier one. Modules are built without ``replace``, so that a guest can hold many at once.
 """
 
 from __future__ import annotations
@@ -15,30 +18,46 @@ from __future__ import annotations
 import argparse
 import difflib
 import json
+import os
 import random
 import re
 import statistics
 import sys
+import tempfile
 import time
 from collections import Counter
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "_utils"))
 
-from livepatch_core.build import debian
+from livepatch_core.build import compile as compiling
+from livepatch_core.build import debian, patchset, tree
 from livepatch_core.build.builder import Options, build
-from livepatch_core.build.headers import read_graph
+from livepatch_core.build.compile import Complaint
+from livepatch_core.build.headers import Graph, read_graph
+from livepatch_core.build.kernelimages import Kernel
 from livepatch_core.build.refusals import Refusal, Refused
+from livepatch_core.build.series import apply_series
 from livepatch_core.build.target import Target
 
-RELEASE, NEWER, OLDER = "6.1.0-56-amd64", "6.1.192-2", "6.1.187-1"
+RELEASE, BASE, OLDER = "6.1.0-56-amd64", "6.1", "6.1.187-1"
 AREAS = ("net", "fs", "mm", "kernel", "block", "drivers/md", "security", "virt", "arch/x86/kvm")
-FAN_OUT = 30  # files that a header may reach; more takes minutes
 ROUNDS = 4  # how often headers or files are added before a diff counts as incomplete
 _NAMED = re.compile(r"[‘'\"`]([A-Za-z_]\w+)[’'\"]|member named '(\w+)'")
 
+# Refusals that are the builder's own fault: it must not meet anything that it does not know.
+DEFECTS = frozenset(
+    {
+        Refusal.VERIFY,
+        Refusal.MODPOST,
+        Refusal.OBJECT_FORMAT,
+        Refusal.RELOCATION_UNKNOWN,
+        Refusal.SECTION_UNKNOWN,
+    }
+)
 # Refusals that say that the diff itself is no patch of this kernel, so the builder is not judged by it.
 NOT_A_PATCH = frozenset({Refusal.NOTHING_CHANGED, Refusal.NOT_BUILT, Refusal.ORIGINAL_COMPILE})
 INCOMPLETE = frozenset({Refusal.PATCHED_COMPILE})
@@ -62,11 +81,14 @@ class Result:
 class Corpus:
     """The two source trees and what differs between them."""
 
-    def __init__(self, cache: Path) -> None:
+    def __init__(self, cache: Path, release: str = RELEASE) -> None:
         self.cache = cache
-        self.target: Target = debian.fetch(RELEASE, cache, print)
+        self.target: Target = debian.fetch(release, cache, print)
+        self.kernel = Kernel(self.target.absolute(), cache)
         self.newer = self.target.source
-        self.older = debian.fetch_source("6.1", OLDER, cache, print)
+        self.versions = self.target.version, older_version(cache, self.target.version)
+        self.older = debian.fetch_source(BASE, self.versions[1], cache, print)
+        self.judged: dict[tuple[str, ...], Result] = {}  # by the files of the diff
 
     def changed(self) -> list[str]:
         """The ``.c`` files of the areas that exist in both trees and differ, sorted."""
@@ -79,44 +101,107 @@ class Corpus:
                     found.append(name)
         return found
 
+    def ordered(self, seed: int) -> list[str]:
+        """The changed files in the seed's order: any beginning of it is a random sample."""
+        paths = self.changed()
+        random.Random(seed).shuffle(paths)
+        return paths
+
     def differs(self, path: str) -> bool:
         one, other = self.newer / path, self.older / path
         return one.exists() and other.exists() and one.read_bytes() != other.read_bytes()
 
-    def diff(self, path: str) -> str:
-        """newer -> older, as a unified diff."""
-        texts = [
-            (tree / path).read_text(encoding="utf-8", errors="surrogateescape").splitlines(keepends=True)
-            for tree in (self.newer, self.older)
-        ]
-        return "".join(difflib.unified_diff(*texts, f"a/{path}", f"b/{path}"))
+    @cached_property
+    def graph(self) -> Graph:
+        return read_graph(self.newer, self.cache / f"includes/{self.versions[0]}.json")
 
-    def headers_for(self, path: str, names: set[str], have: set[str]) -> list[str]:
-        """Differing headers whose difference mentions one of ``names`` and which ``path`` includes: the
-        nearest.
-        """
-        if not hasattr(self, "_headers"):
+    @cached_property
+    def headers(self) -> dict[str, list[str]]:
+        """The differing headers, and the words of their differing lines; kept, as it takes a while."""
+        kept = self.cache / f"corpus/headers_{'_'.join(self.versions)}.json"
+        if not kept.exists():
             tops = ("include", *AREAS, "arch/x86", "drivers", "lib", "crypto", "io_uring")
             paths = {str(p.relative_to(self.newer)) for top in tops for p in (self.newer / top).rglob("*.h")}
-            self._headers = {p: self.diff(p) for p in sorted(paths) if self.differs(p)}
-            self._graph = read_graph(self.newer, self.cache / f"includes/{NEWER}.json")
-        here = path.rpartition("/")[0]
-        found = []
-        for header, text in self._headers.items():
-            changed = "\n".join(
-                line[1:] for line in text.split("\n") if line[:1] in "+-" and line[:3] not in ("+++", "---")
-            )
-            if header in have or not any(re.search(rf"\b{re.escape(name)}\b", changed) for name in names):
+            found = {path: changed_words(self.diff(path)) for path in sorted(paths) if self.differs(path)}
+            kept.parent.mkdir(parents=True, exist_ok=True)
+            kept.write_text(json.dumps(found), encoding="utf-8")
+        words: dict[str, list[str]] = json.loads(kept.read_text(encoding="utf-8"))
+        return words
+
+    def incomplete(self, path: str, files: list[str]) -> Refused | None:
+        """What the builder would say if it got as far as compiling ``path``: a fan-out is refused before."""
+        sources = apply_series(self.newer, [self.diff(file) for file in files])
+        texts = {name: patchset.render(lines, directives=False) for name, lines in sources.files.items()}
+        with tempfile.TemporaryDirectory(dir=self.cache / "scratch") as directory:
+            scratch = Path(directory)
+            bench = compiling.make_bench(self.target.absolute(), scratch / "source", scratch, "patched")
+            tree.source_view(self.newer.absolute(), bench.source, texts, [os.path.dirname(path)])
+            said = compiling.compile_units(bench, [path])[0]
+        if not isinstance(said, Complaint):
+            return None
+        message = f"The patched file does not compile: {said.text[:500]}"
+        return Refused(Refusal.PATCHED_COMPILE, message, file=path, compiler=said.text)
+
+    def diff(self, path: str) -> str:
+        """newer -> older, as a unified diff."""
+        one, other = (
+            (tree / path).read_text(encoding="utf-8", errors="surrogateescape").splitlines(keepends=True)
+            for tree in (self.newer, self.older)
+        )
+        return "".join(difflib.unified_diff(one, other, f"a/{path}", f"b/{path}"))
+
+    def defining(self, path: str, name: str, have: set[str]) -> list[str]:
+        """The differing file beside ``path`` in whose older version alone there is a function ``name``."""
+        call = re.compile(rf"^[+].*\b{re.escape(name)}\(", re.MULTILINE)
+        beside = sorted((self.newer / path).parent.glob("*.c"))
+        names = [str(other.relative_to(self.newer)) for other in beside]
+        return [n for n in names if n not in have and self.differs(n) and call.search(self.diff(n))][:1]
+
+    def headers_for(self, path: str, names: set[str], have: set[str]) -> list[str]:
+        """The differing header whose difference mentions one of ``names`` and which ``path`` includes; of
+        several the one that the fewest files include.
+        """
+        found: list[tuple[int, str]] = []
+        for header, words in self.headers.items():
+            if header in have or not names.intersection(words):
                 continue
-            if path in self._graph.reached(header):
-                found.append(header)
-        return sorted(found, key=lambda h: (not h.startswith(here), not h.startswith("include/"), h))[:1]
+            reached = self.graph.reached(header)
+            if path in reached:
+                found.append((len(reached), header))
+        return [header for _, header in sorted(found)[:1]]
+
+
+def nearest(served: list[str], newer: str) -> str:
+    """OLDER if the archives serve it, else the served version nearest to it that is not ``newer``."""
+    wanted, *others = ([int(n) for n in re.findall(r"\d+", v)] for v in (OLDER, *served))
+    rows = [(abs(o[2] - wanted[2]), v) for o, v in zip(others, served) if v != newer and len(o) > 2]
+    if not rows:
+        raise Refused(Refusal.SOURCE, f"The archives serve no source of {BASE} beside {newer}.")
+    return min(rows)[1]
+
+
+def older_version(cache: Path, newer: str) -> str:
+    """The version of the source package that the corpus goes back to; what is in the cache needs no look."""
+    if (cache / "source" / f"{BASE}_{OLDER}").exists():
+        return OLDER
+    apt = debian.PrivateApt(cache / "apt")
+    apt.update()
+    return nearest([record["Version"] for record in apt.show(f"linux-source-{BASE}")], newer)
+
+
+def changed_words(diff: str) -> list[str]:
+    """The identifiers of a diff's added and removed lines."""
+    lines = [d[1:] for d in diff.split("\n") if d[:1] in "+-" and d[:3] not in ("+++", "---")]
+    return sorted(set(re.findall(r"[A-Za-z_]\w*", "\n".join(lines))))
 
 
 def attempt(corpus: Corpus, path: str, output: Path) -> Result:
     """Build one file's diff, growing it by what the compiler asks for."""
     files, begin = [path], time.monotonic()
     for _ in range(ROUNDS):
+        known = corpus.judged.get(tuple(sorted(files)))
+        if known is not None:
+            return replace(known, path=path)
         diffs = [corpus.diff(file) for file in files]
         name = "c_" + re.sub(r"\W+", "_", path[:-2])[-50:].strip("_").lower()
         try:
@@ -124,11 +209,14 @@ def attempt(corpus: Corpus, path: str, output: Path) -> Result:
             built = build(
                 corpus.target,
                 diffs,
-                Options(name, cache=corpus.cache, fan_out=FAN_OUT),
+                Options(name, replace=False, cache=corpus.cache),
                 scratch=corpus.cache / "scratch",
+                kernel=corpus.kernel,
             )
-        except Refused as refused:
-            more = grow(corpus, refused, files) if refused.refusal is Refusal.PATCHED_COMPILE else []
+        except Refused as said:
+            wide = said.refusal is Refusal.FAN_OUT
+            refused = (corpus.incomplete(path, files) if wide else None) or said
+            more = grow(corpus, refused, files)
             if not more:
                 seconds = time.monotonic() - begin
                 return Result(path, "refused", str(refused.refusal), str(refused)[:600], seconds, files)
@@ -153,7 +241,11 @@ def attempt(corpus: Corpus, path: str, output: Path) -> Result:
 
 
 def grow(corpus: Corpus, refused: Refused, files: list[str]) -> list[str]:
-    """What to add to the diff after a patched unit did not compile."""
+    """What to add to the diff after a patched unit did not compile, or misses what another file defines."""
+    if refused.refusal is Refusal.SYMBOL_UNRESOLVED:
+        return corpus.defining(refused.file, refused.function, set(files))
+    if refused.refusal is not Refusal.PATCHED_COMPILE:
+        return []
     if refused.file not in files and corpus.differs(refused.file):
         return [refused.file]
     names = {a or b for a, b in _NAMED.findall(str(refused.evidence.get("compiler", "")))}
@@ -167,8 +259,10 @@ def read_results(path: Path) -> dict[str, Result]:
     return {row["path"]: Result(**row) for row in rows}
 
 
-def run(corpus: Corpus, results: Path, paths: list[str]) -> None:
-    done = read_results(results)
+def run(corpus: Corpus, results: Path, paths: list[str], again: frozenset[str] = frozenset()) -> None:
+    """Judge what has no result yet, and what ended in one of the words ``again``."""
+    done = {p: r for p, r in read_results(results).items() if not {r.outcome, r.kind} & again}
+    corpus.judged = {tuple(sorted(r.files)): r for r in done.values() if r.files}
     output = results.parent / "modules"
     output.mkdir(parents=True, exist_ok=True)
     for number, path in enumerate(paths, 1):
@@ -178,6 +272,7 @@ def run(corpus: Corpus, results: Path, paths: list[str]) -> None:
             result = attempt(corpus, path, output)
         except Exception as error:  # noqa: BLE001 - anything but a refusal is a defect, and the run must show it
             result = Result(path, "failed", type(error).__name__, str(error)[:600])
+        corpus.judged.setdefault(tuple(sorted(result.files)), result)
         with results.open("a", encoding="utf-8") as file:
             file.write(json.dumps(asdict(result)) + "\n")
         print(
@@ -185,18 +280,27 @@ def run(corpus: Corpus, results: Path, paths: list[str]) -> None:
         )
 
 
-def table(results: dict[str, Result]) -> str:
-    """The summary: outcomes, refusals by kind, seconds."""
+def judged(results: dict[str, Result]) -> list[Result]:
+    """Those that are a patch of this kernel: both sides compile and the code changes."""
+    left_out = {str(kind) for kind in NOT_A_PATCH | INCOMPLETE}
+    return [result for result in results.values() if result.kind not in left_out]
+
+
+def table(results: dict[str, Result], total: int = 0) -> str:
+    """The summary: outcomes, refusals by kind, seconds. ``total``: how many files there are."""
     rows = list(results.values())
     built = [r for r in rows if r.outcome == "built"]
     kinds = Counter(r.kind for r in rows if r.outcome == "refused")
-    judged = [r for r in rows if r.kind not in {str(k) for k in NOT_A_PATCH | INCOMPLETE}]
     times = sorted(r.seconds for r in built) or [0.0]
-    lines = [f"{len(rows)} files: {len(built)} built, {sum(kinds.values())} refused, "
+    of = f" of {total}" if total else ""
+    lines = [f"{len(rows)}{of} files: {len(built)} built, {sum(kinds.values())} refused, "
              f"{sum(r.outcome == 'failed' for r in rows)} failed"]  # fmt: skip
     lines += [f"  refused {kind:20} {count}" for kind, count in kinds.most_common()]
-    share = 100 * len(built) / len(judged) if judged else 0.0
-    lines.append(f"of the {len(judged)} that compile on both sides and change code, {share:.1f} % were built")
+    patches = judged(results)
+    share = 100 * len(built) / len(patches) if patches else 0.0
+    lines.append(
+        f"of the {len(patches)} that compile on both sides and change code, {share:.1f} % were built"
+    )
     p90 = times[min(len(times) - 1, int(len(times) * 0.9))]
     lines.append(f"seconds for the built ones: median {statistics.median(times):.1f}, p90 {p90:.1f}")
     return "\n".join(lines)
@@ -208,19 +312,20 @@ def main() -> None:
     )
     parser.add_argument("--cache", type=Path, required=True)
     parser.add_argument("--results", type=Path)
-    parser.add_argument("--sample", type=int, default=0, help="how many files, chosen by --seed; 0 = all")
+    parser.add_argument("--sample", type=int, default=0, help="how many files, in --seed's order; 0 = all")
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--again", nargs="*", default=(), help="outcomes and refusals to judge once more")
     parser.add_argument("command", choices=("build", "table"))
     arguments: Any = parser.parse_args()
     results = arguments.results or arguments.cache / "corpus" / "results.jsonl"
     results.parent.mkdir(parents=True, exist_ok=True)
+    total = 0
     if arguments.command == "build":
         corpus = Corpus(arguments.cache)
-        paths = corpus.changed()
-        if arguments.sample:
-            paths = random.Random(arguments.seed).sample(paths, min(arguments.sample, len(paths)))
-        run(corpus, results, paths)
-    print(table(read_results(results)))
+        paths = corpus.ordered(arguments.seed)
+        total = len(paths)
+        run(corpus, results, paths[: arguments.sample or total], frozenset(arguments.again))
+    print(table(read_results(results), total))
 
 
 if __name__ == "__main__":

@@ -1,10 +1,11 @@
-"""The modules that build_corpus.py built, each loaded in a guest of the lab, its functions watched, reverted
-and removed.
+"""The modules that build_corpus.py built, many at once in a guest of the lab, watched under a workload,
+reverted and removed.
 
-python -m benchmarks.build_corpus_load --results CACHE/corpus/results.jsonl # resumable; prints the table
+python -m benchmarks.build_corpus_load --cache DIR [--batch 40] [--results FILE] # resumable; prints the table
 
-A module that patches kernel modules has those loaded first. "hit" counts a patch of which at least one new
-function ran under a small workload; "clean" means that the kernel log holds no warning, bug or oops.
+A module that patches kernel modules has those loaded first. A batch's modules are in force together while
+corpus_workload/ runs; a kprobe at each new function counts how often it ran. "clean": the kernel
+log holds no warning, bug or oops from the module's loading to its removal.
 """
 
 from __future__ import annotations
@@ -12,145 +13,199 @@ from __future__ import annotations
 import argparse
 import json
 import re
-import time
-from dataclasses import asdict, dataclass
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from benchmarks.build_corpus import RELEASE, Result, read_results
-from lab import bare, kernels
+from benchmarks import corpus_guest
+from benchmarks.build_corpus import Result, read_results
+from lab import kernels
 from lab.errors import GuestError
 from lab.guest import Guest
-from lab.machine import Machine
-from livepatch_core.build import debian
-from livepatch_core.build.objectfile import read_object
-from livepatch_core.build.target import module_paths, read_module_file
-from livepatch_core.build.verify import modinfo
+from lab.guest import Result as Ended
 
-TRACING = "/sys/kernel/tracing"
-UNCLEAN = re.compile(r"WARNING:|BUG:|Oops|cut here|Call Trace|general protection|Skipping invalid")
-WORK = """ip link set lo up
-find /etc /usr/lib -type f | head -500 | xargs cat > /dev/null 2>&1
-dd if=/dev/zero of=/tmp/f bs=64k count=64 2>/dev/null; cat /tmp/f | cat > /dev/null; rm /tmp/f
-mkdir -p /tmp/d; for i in 1 2 3 4 5; do echo $i > /tmp/d/$i; mv /tmp/d/$i /tmp/d/x$i; done; rm -r /tmp/d
-busybox ping -c 1 127.0.0.1; ip addr; cat /proc/self/status /proc/meminfo /proc/net/dev; uname -a"""
+PREFIX = "c_"  # of the modules' names, see build_corpus.attempt()
+UNCLEAN = re.compile(
+    r"WARNING:|BUG:|Oops|cut here|Call Trace|general protection|Skipping invalid|refusing to"
+)
+# The workload runs out of memory on purpose; the kernel says so with a backtrace.
+PROVOKED = re.compile(r"invoked oom-killer")
+PART_SECONDS = 1800.0
+LOAD_SECONDS = 300.0
+VERBS = "/root/workload/modules.sh"
+PARTS = ("filesystems", "devices", "network", "system")  # of corpus_workload/run.py, or PART:STEP
+OUTCOMES = {3: "missing", 4: "refused", 5: "stalled"}  # how modules.sh ends
 
 
 @dataclass
 class Loaded:
-    """What became of one module in the guest. ``missing``: a module that this guest cannot load first."""
+    """What became of one module in the guest. ``missing``: a kernel module that this guest cannot load;
+    ``hits``: new function -> how often it ran.
+    """
 
     module: str
     outcome: str  # clean, unclean, refused, stalled, panicked, missing
-    hit: bool = False
+    hits: dict[str, int] = field(default_factory=dict)
+    probes: int = 0
     detail: str = ""
 
 
-def needed(files: dict[str, Path], names: list[str]) -> list[Path]:
-    """Module files in the order in which they load, by what each says that it depends on."""
-    ordered: dict[Path, None] = {}
-
-    def visit(name: str) -> None:
-        fields = dict(modinfo(read_object(read_module_file(files[name]))))
-        for other in filter(None, fields.get("depends", "").replace("-", "_").split(",")):
-            visit(other)
-        ordered[files[name]] = None
-
-    for name in names:
-        visit(name)
-    return list(ordered)
+def parse_counts(text: str) -> dict[str, dict[str, int]]:
+    """module -> function -> hits, from kprobe_events and kprobe_profile."""
+    events, _, profile = text.partition("\n=\n")
+    where = {m[1]: (m[2], m[3]) for m in re.finditer(r"^p:corpus/(\S+) (\S+?):(\S+)$", events, re.MULTILINE)}
+    found: dict[str, dict[str, int]] = {}
+    for line in profile.splitlines():
+        name, hits, _missed = line.split()
+        module, function = where[name]
+        found.setdefault(module, {})[function] = int(hits)
+    return found
 
 
-def load(guest: Guest, result: Result, data: bytes, files: dict[str, Path]) -> Loaded:
-    name = result.module.partition(".")[0]
-    owners = [owner for owner in result.objects if owner != "vmlinux"]
-    for path in needed(files, owners):
-        guest.put(f"/root/{path.name}", path.read_bytes())
-        loaded = f"grep -q '^{path.stem.replace('-', '_')} ' /proc/modules"
-        done = guest.exec(f"{loaded} || insmod /root/{path.name}", timeout=60)
+def complaints(lines: Sequence[str]) -> list[str]:
+    """What the kernel log says that it should not, each with the lines before it that explain it."""
+    found: list[str] = []
+    for number, line in enumerate(lines):
+        before = lines[max(0, number - 6) : number]
+        if UNCLEAN.search(line) and not any(PROVOKED.search(other) for other in before):
+            found += [*before, line]
+    return found
+
+
+class Batch:
+    """Modules in force together in one guest."""
+
+    def __init__(self, guest: Guest, modules: Path, journal: Path) -> None:
+        self.guest, self.modules, self.journal = guest, modules, journal
+        self.rows: dict[str, Loaded] = {}
+        self.active: list[str] = []
+        self._seen = len(guest.dmesg().splitlines())
+
+    def _complaints(self) -> list[str]:
+        """Lines of the kernel log since the last look that say that something is wrong."""
+        lines = self.guest.dmesg().splitlines()
+        fresh, self._seen = lines[self._seen :], len(lines)
+        return complaints(fresh)
+
+    def _blame(self, name: str, found: Sequence[str]) -> None:
+        if found and self.rows[name].outcome == "clean":
+            self.rows[name].outcome, self.rows[name].detail = "unclean", "\n".join(found)[:1500]
+
+    def _do(self, *words: str, seconds: float = LOAD_SECONDS) -> Ended:
+        return self.guest.exec(["sh", VERBS, *words], timeout=seconds)
+
+    def load(self, result: Result) -> None:
+        """Load one module and what it patches, and wait until it is in force."""
+        name = result.module.partition(".")[0]
+        print(f"loading {name}", flush=True)
+        row = self.rows[name] = Loaded(result.module, "clean")
+        self.guest.put(f"/root/{name}.ko", (self.modules / result.module).read_bytes())
+        owners = [owner for owner in result.objects if owner != "vmlinux"]
+        done = self._do("load", name, f"/root/{name}.ko", *owners)
+        if done.rc in (0, 5):
+            self.active.append(name)
         if done.rc:
-            return Loaded(result.module, "missing", detail=done.stderr.decode()[:200])
-    before = len(guest.dmesg().splitlines())
-    guest.put(f"/root/{name}.ko", data)
-    if (done := guest.exec(f"insmod /root/{name}.ko", timeout=120)).rc:
-        return Loaded(result.module, "refused", detail=done.stderr.decode()[:200] + guest.dmesg()[-400:])
-    sysfs = f"/sys/kernel/livepatch/{name}"
-    if not _until(guest, f'[ "$(cat {sysfs}/transition)" = 0 ]'):
-        return Loaded(result.module, "stalled")
-    hit = _watch(guest, name)
-    guest.exec(f"echo 0 > {sysfs}/enabled", timeout=30)
-    if not _until(guest, f"[ ! -e {sysfs} ]") or guest.exec(f"rmmod {name}", timeout=60).rc:
-        return Loaded(result.module, "stalled", hit, "not removed")
-    bad = [line for line in guest.dmesg().splitlines()[before:] if UNCLEAN.search(line)]
-    return Loaded(result.module, "unclean" if bad else "clean", hit, "\n".join(bad)[:400])
+            row.outcome = OUTCOMES.get(done.rc, "refused")
+            row.detail = done.error_text[-300:] + done.text[-600:] + self.guest.dmesg()[-300:]
+        if row.outcome == "stalled":
+            self.remove(name)
+        self._blame(name, self._complaints())
+
+    def work(self, parts: Sequence[str] = PARTS) -> None:
+        """Run the workload and count which new functions ran."""
+        print(self._do("watch", PREFIX, seconds=PART_SECONDS).error_text[-300:], flush=True)
+        for part in parts:
+            done = self.guest.exec(["python3", "/root/workload/run.py", part], timeout=PART_SECONDS)
+            print(done.text, flush=True)
+        counts = parse_counts(self._do("counts").text)
+        for name, hits in counts.items():
+            self.rows[name].probes = len(hits)
+            self.rows[name].hits = {function: number for function, number in hits.items() if number}
+        found = self._complaints()
+        for name in self.active:
+            self._blame(name, found)
+
+    def remove(self, name: str) -> None:
+        """Revert and remove one module."""
+        self.active.remove(name)
+        done = self._do("remove", name)
+        if done.rc and self.rows[name].outcome == "clean":
+            self.rows[name].outcome = "stalled"
+            self.rows[name].detail = f"not removed: {done.error_text[-200:]} {done.text[-500:]}"
+        self._blame(name, self._complaints())
+
+    def finish(self) -> None:
+        """Take all modules away, the youngest first, and write down what became of each."""
+        for name in reversed(list(self.active)):
+            self.remove(name)
+        self.write()
+
+    def write(self) -> None:
+        with self.journal.open("a", encoding="utf-8") as file:
+            for row in self.rows.values():
+                file.write(json.dumps(asdict(row)) + "\n")
+                print(row.module, row.outcome, f"{len(row.hits)}/{row.probes}", row.detail[:200], flush=True)
+        self.rows.clear()
 
 
-def _until(guest: Guest, condition: str) -> bool:
-    end = time.monotonic() + 60
-    while guest.exec(condition, timeout=60).rc:
-        if time.monotonic() > end:
-            return False
-        time.sleep(0.1)  # sysfs has no event for the end of a transition
-    return True
+def run(batch: Sequence[Result], modules: Path, journal: Path, parts: Sequence[str]) -> None:
+    """One guest for one batch. A guest that dies takes the blame for the module that was being handled."""
+    with corpus_guest.start(kernels.kernel("6.1")) as guest:
+        work = Batch(guest, modules, journal)
+        try:
+            for result in batch:
+                work.load(result)
+            work.work(parts)
+            work.finish()
+        except GuestError as error:
+            last = next(reversed(work.rows))
+            work.rows[last] = Loaded(work.rows[last].module, "panicked", detail=str(error)[-1500:])
+            for name in [name for name, row in work.rows.items() if row.outcome == "clean"]:
+                del work.rows[name]  # they are tried again
+            work.write()
 
 
-def _watch(guest: Guest, name: str) -> bool:
-    """Whether any function of the module runs under the workload, by the function tracer."""
-    start = (
-        f"cd {TRACING}; echo ':mod:{name}' > set_ftrace_filter; echo function > current_tracer; echo > trace"
-    )
-    guest.exec(start, timeout=60)
-    guest.exec(WORK, timeout=120)
-    seen = guest.exec(f"grep -c '<-' {TRACING}/trace", timeout=60).stdout.decode().strip()
-    guest.exec(f"cd {TRACING}; echo nop > current_tracer; echo > set_ftrace_filter", timeout=60)
-    return seen not in ("", "0")
+def read_rows(journal: Path) -> dict[str, Loaded]:
+    """The last word on each module."""
+    lines = journal.read_text(encoding="utf-8").splitlines() if journal.exists() else []
+    rows = [Loaded(**json.loads(line)) for line in lines]
+    return {row.module: row for row in rows}
 
 
-def table(rows: list[Loaded]) -> str:
+def table(rows: Sequence[Loaded]) -> str:
     count = {word: sum(row.outcome == word for row in rows) for word in sorted({row.outcome for row in rows})}
     loadable = [row for row in rows if row.outcome != "missing"]
     clean = sum(row.outcome == "clean" for row in loadable)
-    lines = [f"{len(rows)} modules: " + ", ".join(f"{number} {word}" for word, number in count.items())]
-    lines.append(
-        f"{clean} of {len(loadable)} loadable ones loaded, transitioned, reverted and removed cleanly"
-    )
-    lines.append(f"in {sum(row.hit for row in rows)} of them a new function was executed")
-    return "\n".join(lines)
+    functions, ran = sum(row.probes for row in loadable), sum(len(row.hits) for row in loadable)
+    return "\n".join([
+        f"{len(rows)} modules: " + ", ".join(f"{number} {word}" for word, number in count.items()),
+        f"{clean} of {len(loadable)} loadable ones loaded, transitioned, reverted and removed cleanly",
+        f"in {sum(bool(row.hits) for row in rows)} of them a new function was executed "
+        f"({ran} of {functions} functions)",
+    ])  # fmt: skip
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--results", type=Path, required=True)
+    parser.add_argument("--cache", type=Path, required=True)
+    parser.add_argument("--results", type=Path)
+    parser.add_argument("--batch", type=int, default=40)
+    parser.add_argument("--batches", type=int, default=sys.maxsize, help="stop after so many")
+    parser.add_argument("--parts", nargs="+", default=PARTS, help="PART or PART:STEP of the workload")
     arguments = parser.parse_args()
-    kernel = kernels.kernel("6.1")
-    cache = arguments.results.resolve().parents[1]
-    files = module_paths(debian.fetch(RELEASE, cache, print))
-    journal = arguments.results.with_name("loaded.jsonl")
-    rows = (
-        [Loaded(**json.loads(line)) for line in journal.read_text().splitlines()] if journal.exists() else []
-    )
-    done = {row.module for row in rows}
-    todo = [
-        r for r in read_results(arguments.results).values() if r.outcome == "built" and r.module not in done
-    ]
-    while todo:
-        with bare.start(kernel, Machine(memory=1024)) as guest:
-            guest.exec("mount -t tracefs t /sys/kernel/tracing 2>/dev/null; true", timeout=30)
-            for result in todo[:12]:
-                try:
-                    data = (arguments.results.parent / "modules" / result.module).read_bytes()
-                    row = load(guest, result, data, files)
-                except GuestError as error:
-                    row = Loaded(result.module, "panicked", detail=str(error)[-600:])
-                rows.append(row)
-                with journal.open("a", encoding="utf-8") as file:
-                    file.write(json.dumps(asdict(row)) + "\n")
-                print(row.module, row.outcome, "hit" if row.hit else "", flush=True)
-                if row.outcome in ("panicked", "stalled"):  # the next one needs a fresh kernel
-                    break
-        todo = [r for r in todo if r.module not in {row.module for row in rows}]
-    print(table(rows))
+    results = arguments.results or arguments.cache / "corpus" / "results.jsonl"
+    journal = results.with_name("loaded.jsonl")
+    for _ in range(arguments.batches):
+        done = read_rows(journal)
+        built = {r.module: r for r in read_results(results).values() if r.outcome == "built"}
+        todo = [result for module, result in built.items() if module not in done]
+        if not todo:
+            break
+        run(todo[: arguments.batch], results.parent / "modules", journal, arguments.parts)
+    print(table(list(read_rows(journal).values())))
 
 
 if __name__ == "__main__":

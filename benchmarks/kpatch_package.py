@@ -73,7 +73,7 @@ def _copy(files: list[Path], source: Path, target: Path) -> None:
 
 def _download_kpatch(top: Path, into: Path) -> Path:
     """From a private apt of its own, which knows Debian 13 only: the lab's stays a Debian 12."""
-    environment = _lay_out(top)
+    environment = lay_out(top)
     with progress.step("fetching the package index of Debian 13"):
         host.run(["apt-get", "-q", "update", "--error-on=any"], env=environment)
     into.mkdir(parents=True, exist_ok=True)
@@ -81,7 +81,8 @@ def _download_kpatch(top: Path, into: Path) -> Path:
     return next(into.glob("kpatch_*.deb"))
 
 
-def _lay_out(top: Path) -> dict[str, str]:
+def lay_out(top: Path) -> dict[str, str]:
+    """A private apt below ``top`` that knows Debian 13 only; the environment that makes apt use it."""
     for name in FOLDERS:
         (top / name).mkdir(parents=True)
     (top / "state/status").touch()

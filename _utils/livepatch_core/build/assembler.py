@@ -2,8 +2,10 @@
 
 gas then emits a relocation against the symbol for every reference, instead of ``section + offset``, and
 nothing has to decode instructions to learn what ``cmpb $0, .data.once+3(%rip)`` refers to. Code bytes do not
-change. Which symbols were local is written to a section of its own, LOCALS_SECTION, that never reaches a
-module.
+change. The declarations come first: gas marks a call as a call (R_X86_64_PLT32, not PC32) only if it knows by
+then that the called function is global (need_plt32_p in tc-i386.c). A second name that the compiler gave to
+one of two equal functions (``.set``) has no type of its own in the text and counts, too. Which symbols were
+local is written to a section of its own, LOCALS_SECTION, that never reaches a module.
 """
 
 from __future__ import annotations
@@ -21,13 +23,15 @@ if sources:
     with open(sources[-1], "rb") as file:
         text = file.read()
     typed = re.findall({typed!r}, text, re.M)
+    known = set(typed)
+    typed += [name for name, other in re.findall({equal!r}, text, re.M) if other in known]
     shared = set(re.findall({shared!r}, text, re.M))
     local = [n for n in dict.fromkeys(typed) if n not in shared]
     demoted = re.sub({local!r}, b"", text, flags=re.M)
     names = b"".join(b'.globl "%s"\\n' % n for n in local)
     listed = b"".join(b'.asciz "%s"\\n' % n for n in local)
     with open(sources[-1], "wb") as file:
-        file.write(demoted + names + b'.pushsection {section},"e",@progbits\\n' + listed + b".popsection\\n")
+        file.write(names + demoted + b'.pushsection {section},"e",@progbits\\n' + listed + b".popsection\\n")
 os.execv({assembler!r}, ["as", *arguments])
 """
 
@@ -37,6 +41,7 @@ def script(assembler: str) -> str:
     return _SCRIPT.format(
         python=sys.executable,
         typed=rb"^\s*\.type\s+([A-Za-z_.$][\w.$]*)\s*,",
+        equal=rb"^\s*\.set\s+([A-Za-z_$][\w.$]*)\s*,\s*([A-Za-z_.$][\w.$]*)\s*$",
         shared=rb"^\s*\.(?:globl|global|weak)\s+([A-Za-z_.$][\w.$]*)",
         local=rb"^\s*\.local\s+[A-Za-z_.$][\w.$]*\s*$",
         section=LOCALS_SECTION,

@@ -14,7 +14,7 @@ from livepatch_core.build import kmod
 from livepatch_core.build.compile import Bench
 from livepatch_core.build.differ import Difference, difference
 from livepatch_core.build.extract import Extracted
-from livepatch_core.build.gathering import Gathering
+from livepatch_core.build.gathering import Gathering, new_globals
 from livepatch_core.build.hooks import declared_hooks
 from livepatch_core.build.kernelimages import Kernel
 from livepatch_core.build.kmod import Manifest
@@ -86,6 +86,7 @@ class _Build:
         self, target: Target, diffs: Sequence[str], options: Options, scratch: Path, progress: Progress
     ) -> None:
         kmod.check_name(options.name)
+        self.kernel: Kernel | None = None
         self.target, self.diffs, self.options, self.scratch = target, diffs, options, scratch
         self.clock = _Clock(progress)
         self.warnings: list[Warning_] = []
@@ -103,11 +104,12 @@ class _Build:
         with self.clock.stage("compare"):
             changes = self._compare(pairs, units)
         with self.clock.stage("prove"):
-            kernel = Kernel(self.target, self.options.cache)
+            kernel = self.kernel or Kernel(self.target, self.options.cache)
             changes, proofs = self._prove(kernel, changes, units, pairs.bench)
         with self.clock.stage("extract"):
             gathering = Gathering(kernel, changes, proofs)
             extracted = gathering.run()
+            changes, extracted, proofs = _contributing(changes, extracted, proofs)
             manifest = gathering.manifest(
                 self.options.name, extracted, replace=self.options.replace, level=self.options.level
             )
@@ -128,7 +130,7 @@ class _Build:
         self.warnings.append(Warning_(Notice.UNIT_NOT_BUILT, path, "", text))
 
     def _compare(self, pairs: Pairs, units: Units) -> list[Change]:
-        changes = []
+        changes, effective = [], False
         for one, other in pairs.both:
             original, patched = (
                 Unit(one.path, read_object(one.object)),
@@ -137,12 +139,14 @@ class _Build:
             self._check_layouts(original, patched)
             forced = self.options.forced.get(one.path, ())
             change = difference(original, patched, accept=self.options.accept, forced=forced)
-            if change.changed or declared_hooks(patched):
+            acts = bool(change.changed or declared_hooks(patched))
+            effective = effective or acts
+            if acts or new_globals(change):  # another unit may need what this one only adds
                 changes.append(Change(change, one.owner))
             elif one.path not in units.reached:
                 text = "The diff does not change the code of this file."
                 self.warnings.append(Warning_(Notice.UNIT_UNCHANGED, one.path, "", text))
-        if not changes:
+        if not effective:
             raise Refused(
                 Refusal.NOTHING_CHANGED,
                 f"The diff changes no code in {', '.join(one.path for one, _ in pairs.both)}.",
@@ -199,6 +203,14 @@ class _Build:
         return kept, proofs
 
 
+def _contributing(
+    changes: list[Change], units: list[Extracted], proofs: list[Proof]
+) -> tuple[list[Change], list[Extracted], list[Proof]]:
+    """Without the units that nothing was taken from: those that only define what no other unit uses."""
+    kept = [n for n, unit in enumerate(units) if unit.functions or unit.new or unit.hooks]
+    return [changes[n] for n in kept], [units[n] for n in kept], [proofs[n] for n in kept]
+
+
 def build(
     target: Target,
     diffs: Sequence[str],
@@ -207,14 +219,18 @@ def build(
     scratch: Path,
     progress: Progress = lambda stage: None,
     emit: bool = True,
+    kernel: Kernel | None = None,
 ) -> Built:
     """Build (or with ``emit=False`` only check) a livepatch module. Raises ``Refused``.
 
-    ``scratch``: a directory for intermediate files; a new one below it is used and removed.
+    ``scratch``: a directory for intermediate files; a new one below it is used and removed. ``kernel``: the
+    target's images, for a caller that builds much and wants them read once.
     """
     scratch.mkdir(parents=True, exist_ok=True)
     directory = Path(tempfile.mkdtemp(dir=scratch.absolute(), prefix="build-"))
     try:
-        return _Build(target.absolute(), diffs, options, directory, progress).run(emit=emit)
+        job = _Build(target.absolute(), diffs, options, directory, progress)
+        job.kernel = kernel
+        return job.run(emit=emit)
     finally:
         shutil.rmtree(directory)

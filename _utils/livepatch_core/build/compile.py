@@ -24,6 +24,7 @@ _SPLIT = "-g0 -gbtf -fno-eliminate-unused-debug-types -ffunction-sections -fdata
 _PLAIN = "-g0"
 # Directories whose sources are objects of another directory's Makefile.
 _ELSEWHERE = {"virt/kvm/": "arch/x86/kvm/../../../virt/kvm/"}
+_OWN_HEADERS = re.compile(r"-I *\$\(src\)")
 _MODNAME = re.compile(r"-DKBUILD_MODNAME='\"([^\"']*)\"'")
 
 
@@ -106,29 +107,46 @@ def make_command(bench: Bench, directory: str, arguments: Sequence[str]) -> list
 
 
 def compile_units(
-    bench: Bench, paths: Iterable[str], *, split: bool = True, jobs: int = 1
+    bench: Bench, paths: Iterable[str], *, split: bool = True, jobs: int = 1, plain: str = _PLAIN
 ) -> list[Compiled | Complaint]:
     """Compile each source file (relative to the tree's top), in the given order; failures are values.
 
-    ``split`` False: as the distribution's own object is, all functions in one section, no symbol made global.
+    ``split`` False: with the flags ``plain`` and no symbol made global; by default as the distribution's own
+    object is, all functions in one section.
     """
-    flags = f"{_SPLIT} -B{bench.tools}/ -I{bench.tools}/include" if split else _PLAIN
+    flags = f"{_SPLIT} -B{bench.tools}/ -I{bench.tools}/include" if split else plain
     paths = list(paths)
-    by_top: dict[str, list[str]] = {}
+    groups: dict[tuple[str, str], list[str]] = {}
     for path in paths:
-        by_top.setdefault(_top(object_path(path)), []).append(path)
+        groups.setdefault((_top(object_path(path)), _own_directory(bench.source, path)), []).append(path)
     errors = {}
-    for top, members in by_top.items():
+    for (top, own), members in groups.items():
         targets = [object_path(path)[len(top) + 1 :] for path in members]
         for target in targets:
             (bench.objects / top / target).unlink(missing_ok=True)
         options = [
-            f"KCFLAGS={flags}",
+            f"KCFLAGS={flags}{f' -idirafter {bench.source / own}' if own else ''}",
             "CONFIG_MODVERSIONS=",
             f"-j{jobs}",
         ]
-        errors[top] = run(make_command(bench, top, [*options, *targets]), cwd=bench.objects).err
-    return [_collect(bench, path, errors[_top(object_path(path))]) for path in paths]
+        said = run(make_command(bench, top, [*options, *targets]), cwd=bench.objects).err
+        errors.update(dict.fromkeys(members, said))
+    return [_collect(bench, path, errors[path]) for path in paths]
+
+
+def _own_directory(source: Path, path: str) -> str:
+    """The directory of a source file if its Makefile says ``-I$(src)``, else "".
+
+    With ``M=`` kbuild leaves that flag relative to the build directory, where the header is not
+    (scripts/Makefile.lib adds the source tree only without KBUILD_EXTMOD). Looked through after every other
+    directory, this one only gives what would not be found at all.
+    """
+    directory = os.path.dirname(path)
+    for name in ("Kbuild", "Makefile"):
+        makefile = source / directory / name
+        if makefile.is_file() and _OWN_HEADERS.search(makefile.read_text(encoding="utf-8", errors="replace")):
+            return directory
+    return ""
 
 
 def _collect(bench: Bench, path: str, errors: str) -> Compiled | Complaint:
@@ -146,9 +164,11 @@ def _collect(bench: Bench, path: str, errors: str) -> Compiled | Complaint:
 
 
 def _relevant(errors: str, source: Path) -> str:
-    """The compiler's lines without make's, with paths as the author knows them."""
-    lines = [line for line in errors.replace(f"{source}/", "").split("\n") if not line.startswith("make")]
-    return "\n".join(line for line in lines if line.strip())
+    """The compiler's lines without make's, with paths as the author knows them; make's if there are no
+    others.
+    """
+    lines = [line for line in errors.replace(f"{source}/", "").split("\n") if line.strip()]
+    return "\n".join([line for line in lines if not line.startswith("make")] or lines)
 
 
 def _dependencies(text: str, objects: Path) -> frozenset[str]:

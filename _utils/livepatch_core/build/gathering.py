@@ -16,7 +16,8 @@ from livepatch_core.build.proving import Change
 from livepatch_core.build.resolve import Resolver
 
 
-def _new_globals(change: Difference) -> frozenset[str]:
+def new_globals(change: Difference) -> frozenset[str]:
+    """What the patched unit defines for others and the original did not."""
     return frozenset(
         name
         for name, piece in change.patched.pieces.items()
@@ -29,7 +30,7 @@ class Gathering:
 
     def __init__(self, kernel: Kernel, changes: Sequence[Change], proofs: Sequence[Proof]) -> None:
         self.kernel, self.changes, self.proofs = kernel, changes, proofs
-        self.provided = [_new_globals(change.difference) for change in changes]
+        self.provided = [new_globals(change.difference) for change in changes]
         self.requested: list[set[str]] = [set() for _ in changes]
         self.used: set[str] = set()
 

@@ -51,7 +51,7 @@ class _Compiler:
         both = []
         for one, other in zip(present, patched):
             if isinstance(one, Complaint):
-                raise original_failed(one)
+                raise not_built(one.path) if one.path in self.units.unbuilt else original_failed(one)
             if isinstance(other, Complaint):
                 raise self._patched_failed(other)
             both.append((one, other))
@@ -109,6 +109,15 @@ class _Compiler:
         )
 
 
+def not_built(path: str) -> Refused:
+    return Refused(
+        Refusal.NOT_BUILT,
+        "This kernel was built without the file: its configuration leaves it out, and it does not compile.",
+        file=path,
+        remedy="Leave the file out of the diff.",
+    )
+
+
 def original_failed(complaint: Complaint) -> Refused:
     return Refused(
         Refusal.ORIGINAL_COMPILE,
@@ -119,5 +128,5 @@ def original_failed(complaint: Complaint) -> Refused:
 
 
 def compile_pairs(target: Target, sources: Sources, units: Units, scratch: Path, jobs: int) -> Pairs:
-    """Both sides of every unit. Raises ``Refused`` (ORIGINAL_COMPILE, PATCHED_COMPILE)."""
+    """Both sides of every unit. Raises ``Refused`` (NOT_BUILT, ORIGINAL_COMPILE, PATCHED_COMPILE)."""
     return _Compiler(target, sources, units, scratch, jobs).run()

@@ -89,6 +89,9 @@ class RecordCopier:
         ):
             return ""
         name = self.extractor.change.partner[piece.name] if piece is not None else reference.target
+        original = self.extractor.change.original.pieces.get(name)
+        if original is not None and not original.weak:
+            return self.extractor.resolver.owner  # this unit defines it; no address is needed to know
         self.extractor.outside(name, reference.target, holder)
         return self.extractor.result.externals[reference.target].owner
 
@@ -99,7 +102,8 @@ class RecordCopier:
         if entry.table not in ("__jump_table", ".static_call_sites"):
             return False
         key = entry.references[-1]
-        if not key.target or self._key_owner(key, holder) in ("vmlinux", ""):
+        owner = self._key_owner(key, holder) if key.target else ""
+        if owner in ("vmlinux", ""):
             return False
         if entry.table == ".static_call_sites":
             self.extractor.change.warn(
@@ -126,7 +130,7 @@ class RecordCopier:
         raise self.extractor.refuse(
             Refusal.MODULE_STATIC_KEY,
             holder.name,
-            f"It tests the static key {key.target} of the module "
-            f"{self.extractor.result.externals[key.target].owner}, which cannot be followed in a live patch.",
+            f"It tests the static key {key.target} of the module {owner}, which cannot be followed in a live "
+            f"patch.",
             "Use static_key_enabled() in the patched function.",
         )

@@ -57,10 +57,15 @@ def _read_source(source: Path, path: str) -> list[patchset.Line]:
 
 @dataclass(frozen=True)
 class Units:
-    """Source files to compile; ``reached``: those that are only there because a header changed."""
+    """Source files to compile; ``reached``: those that are only there because a header changed.
+
+    ``unbuilt``: files of the diff that the Makefiles leave out of this configuration, as far as they were
+    understood; it explains why one does not compile and decides nothing else.
+    """
 
     paths: tuple[str, ...]
     reached: frozenset[str]
+    unbuilt: frozenset[str] = frozenset()
 
 
 def _makefile_path(path: str) -> str:
@@ -99,4 +104,5 @@ def find_units(target: Target, sources: Sources, fan_out: int, cache: Path | Non
             )
         headers.check_fan_out(path, users, fan_out)
         units += users or ([path] if path.endswith(".c") else [])
-    return Units(tuple(dict.fromkeys(units)), frozenset(units) - frozenset(sources.files))
+    unbuilt = frozenset(path for path in units if path in sources.files and not _built(makefiles, path))
+    return Units(tuple(dict.fromkeys(units)), frozenset(units) - frozenset(sources.files), unbuilt)

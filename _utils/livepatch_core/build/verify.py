@@ -156,9 +156,17 @@ class _Reader:
         found = records.get((entry.table, self.place(piece) + offset), [])
         if any(self._entry_fits(piece, entry, address) for address in found):
             return
-        key = self.unit.externals.get(entry.references[-1].target)
-        if found or key is None or key.owner == "vmlinux":
+        if found or self._key_owner(entry.references[-1].target) == "vmlinux":
             _fail(f"its {entry.table} has no right record for {piece.name}+{offset:#x}")
+
+    def _key_owner(self, key: str) -> str:
+        """The object in which what a record names already exists; "vmlinux" also when that is not known."""
+        external = self.unit.externals.get(key)
+        if external is not None:
+            return external.owner
+        piece = self.change.patched.pieces.get(key)
+        ours = piece is not None and piece.name in self.change.partner
+        return self.unit.owner if ours else "vmlinux"
 
     def _entry_fits(self, piece: Piece, entry: Entry, address: int) -> bool:
         patched = self.change.patched
