@@ -25,10 +25,15 @@ Events are hints: a minion can send any. What decides asks ``livepatch.status``.
 
 from __future__ import annotations
 
+import livepatch_core
+
+livepatch_core.refresh()
+
+from livepatch_core.host.looked import swap
+from livepatch_core.host.settings import parse_settings
+
 __virtualname__ = "livepatch"
 
-# The last look; forgotten when the minion starts anew or its beacons are loaded again.
-LAST = {}
 MOVING = ("patching", "stalled", "reverting")
 
 
@@ -46,11 +51,11 @@ def validate(config):
 
 
 def beacon(config):
-    """One event for each thing that is other than at the last look."""
+    """One event for each thing that is other than at the last look, also if that was before the minion (or
+    only its beacons) started anew."""
     now = __salt__["livepatch.brief"]()
-    before = LAST.get("seen")
-    LAST["seen"] = now
-    if before is None:  # of a minion that has just started only what the boot brought is news
+    before = swap(parse_settings(__opts__.get("livepatch")), now)
+    if before is None:  # at the first look of a boot only what the boot brought is news
         before = {**now, "warded": []} if now["boot_is_news"] else now
     common = {key: now[key] for key in ("verdict", "flags", "level", "boot_id", "comment")}
     return [

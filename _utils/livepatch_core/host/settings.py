@@ -93,6 +93,10 @@ class Settings:
     def lock_file(self) -> Path:
         return self.run_dir / "lock"
 
+    @property
+    def looked_file(self) -> Path:
+        return self.run_dir / "beacon.json"
+
 
 def parse_settings(value: object) -> Settings:
     """``value`` is what stands under ``livepatch`` in the minion's configuration, or None.

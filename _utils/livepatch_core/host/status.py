@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from livepatch_core import __version__
+import livepatch_core
 from livepatch_core.errors import LivepatchError
 from livepatch_core.host import journal
 from livepatch_core.host.armed import read_armed
@@ -132,7 +132,7 @@ def brief(host: Host) -> dict[str, Any]:
         "ledger_id": seen.record.ledger_id,
         "rev": seen.record.rev,
         "last": read_last(host),
-        "version": __version__,
+        "version": livepatch_core.__version__,
     }
 
 

@@ -20,10 +20,7 @@ def lines(text: str) -> list[str]:
 
 
 def test_every_package_of_the_library_is_listed() -> None:
-    packages = {
-        ".".join(path.parent.relative_to(LIBRARY.parent).parts)
-        for path in python_files(LIBRARY)
-    }
+    packages = {".".join(path.parent.relative_to(LIBRARY.parent).parts) for path in python_files(LIBRARY)}
     shells = {f"saltext.livepatch.{folder.name[1:]}" for folder in shell_folders()}
     assert sorted(lines(options()["packages"])) == sorted(packages | shells)
 

@@ -23,11 +23,16 @@ QUIET: dict[str, Any] = {
 
 
 @pytest.fixture
-def beacon() -> ModuleType:
+def beacon(tmp_path: Path) -> ModuleType:
+    return load(tmp_path)
+
+
+def load(run_dir: Path) -> ModuleType:
     spec = importlib.util.spec_from_file_location("livepatch_beacon", FILE)
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
+    module.__opts__ = {"livepatch": {"run_dir": str(run_dir)}}  # type: ignore[attr-defined]
     return module
 
 
@@ -69,3 +74,18 @@ def test_quarantine_at_boot_is_told_once(beacon: ModuleType, news: bool) -> None
     first, second = events(beacon, look, look)
     assert first == ([("quarantine", [], ["2 quarantined"])] if news else [])
     assert second == []
+
+
+def test_a_change_across_a_reload_of_the_beacons(tmp_path: Path) -> None:
+    assert events(load(tmp_path), {}) == [[]]
+    assert events(load(tmp_path), {"level": 2}, {"level": 2}) == [[("level", 1, 2)], []]
+
+
+def test_another_boot_starts_anew(tmp_path: Path) -> None:
+    assert events(load(tmp_path), {}) == [[]]
+    assert events(load(tmp_path), {"level": 2, "boot_id": "other"}) == [[]]
+
+
+def test_a_damaged_last_look_is_none(tmp_path: Path, beacon: ModuleType) -> None:
+    (tmp_path / "beacon.json").write_text("{")
+    assert events(beacon, {"level": 2}, {"level": 0}) == [[], [("level", 2, 0)]]

@@ -1,0 +1,31 @@
+"""The beacon's last look, in /run: it outlives the beacon, which Salt loads anew whenever modules are
+refreshed (each act has that done, for the grain), and is gone with the boot.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Optional
+
+from livepatch_core.errors import LivepatchError
+from livepatch_core.host.settings import Settings
+from livepatch_core.host.statefile import read_document, write_document
+
+KEPT = ("verdict", "level", "drift", "warded", "boot_id")
+
+
+def swap(settings: Settings, now: Mapping[str, Any]) -> Optional[Mapping[str, Any]]:
+    """The look before this one, None if this is the first of the boot; ``now`` is kept for the next.
+
+    A file that cannot be understood counts as none, and is replaced. Raises LivepatchError (journal) when
+    it cannot be written: the next look would tell the same again.
+    """
+    kept = {key: now[key] for key in KEPT}
+    try:
+        document = read_document(settings.looked_file)
+    except LivepatchError:
+        document = {}
+    before = {key: document[key] for key in KEPT if key in document}
+    if before != kept:
+        write_document(settings.looked_file, kept)
+    return before if before.keys() == kept.keys() and before["boot_id"] == now["boot_id"] else None
