@@ -1,33 +1,36 @@
-"""The project on real kernels: a master, three guests with two kernels, two levels on and off again.
+"""The project on real kernels: a master, three hosts with two kernels, and what an operator types.
 
-What is printed comes from the guests' kernels and from Salt's own programs; nothing is played back.
+What is printed comes from the guests' kernels and from Salt's own programs; nothing is played back. Each
+chapter is a function of the stage; ``CHAPTERS`` is the play, with the rollouts of demo_rollout.py in it.
 """
 
 from __future__ import annotations
 
 import contextlib
-import hashlib
-import json
-import shutil
+import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
-from lab import kernels, minion
+from lab import demo_rollout, fleet, kernels, minion
 from lab.errors import GuestError, LabError
 from lab.levels import Level, build_levels
-from lab.master import Master
 from lab.progress import step
+from lab.site import Site
+from lab.systemd import SystemdGuest
 
-REPOSITORY = Path(__file__).resolve().parent.parent
-SHIPPED = ("_modules", "_output", "_utils")
-HOSTS = {"hv1": "6.1", "hv2": "6.1", "hv3": "6.1-cloud"}
+HOSTS = {"hv1": "6.1", "hv2": "6.1-cloud", "hv3": "6.1"}
+BOOTS = "hv3"  # has systemd and a disk
 EVIDENCE = "uname -r; grep Livepatch /proc/meminfo || echo /proc/meminfo knows no level"
-LEDGER = "demo"
-# Three emulated machines on a small host answer late; Salt gives up after 5 s by default.
-PATIENT = {"timeout": 90, "gather_job_timeout": 60}
+# A site's soak is 15 minutes; nobody wants to watch that.
+SOAK = 5
+# The guests' Salt is no onedir; its Python has a name of its own.
+FORMULA = {"python": "/usr/local/bin/salt-python", "config": {"soak": SOAK}}
+COMMAND_SECONDS = 600.0  # on a machine with nothing else to do none takes a minute
+STATE_RUNS = ("state.sls", "state.apply", "state.highstate")
 
 
 class DemoFailed(Exception):
@@ -38,8 +41,8 @@ def main() -> int:
     started = time.monotonic()
     try:
         with contextlib.ExitStack() as stack:
-            show(stack)
-    except (DemoFailed, LabError, GuestError) as problem:
+            show(stack, started)
+    except (DemoFailed, LabError, GuestError, TimeoutError, subprocess.TimeoutExpired) as problem:
         print(f"\nscripts/demo: FAILED after {time.monotonic() - started:.0f} s: {problem}")
         return 1
     except KeyboardInterrupt:
@@ -49,137 +52,193 @@ def main() -> int:
     return 0
 
 
-def show(stack: contextlib.ExitStack) -> None:
+def show(stack: contextlib.ExitStack, started: float) -> None:
     used = {role: kernels.kernel(role) for role in sorted(set(HOSTS.values()))}
     place = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="lab-demo-", dir="/tmp")))
     print("Two levels for each kernel, built from the diffs in examples/patches:", flush=True)
     levels = {one.release: build_levels(one, place / "built" / one.release) for one in used.values()}
-    stage = Stage(place, levels)
-    with step("starting a salt-master"):
-        stage.master = stack.enter_context(Master([stage.tree, stage.served], [stage.pillar], PATIENT))
-    for name, role in HOSTS.items():
-        with step(f"starting {name} with {used[role].release} and a salt-minion"):
-            stack.enter_context(minion.start(stage.master, used[role], name))
-    play(stage)
+    with step("starting a salt-master with catalog, ledger and external pillar"):
+        site = stack.enter_context(Site(place / "site"))
+    site.set_pillar({"livepatch": {"formula": FORMULA}})
+    hosts = {name: used[role] for name, role in HOSTS.items()}
+    with step(f"starting {', '.join(hosts)} with a salt-minion each; {BOOTS} boots with systemd"):
+        members = stack.enter_context(
+            fleet.start_named(site.master, hosts, booting=[BOOTS], config=minion.lean())
+        )
+    stage = Stage(site, members, levels)
+    for title, play in (*CHAPTERS, *demo_rollout.chapters(used), LAST):
+        seconds = int(time.monotonic() - started)
+        stamp = f"{seconds // 60}:{seconds % 60:02}"
+        print(f"\n--- [{stamp}] {title} {'-' * max(3, 85 - len(title))}", flush=True)
+        play(stage)
 
 
 class Stage:
-    """What the fleet sees: the extension, a catalog per kernel, and the pillar with its approval."""
+    """The fleet, and commands typed on its master."""
 
-    def __init__(self, place: Path, levels: Mapping[str, Sequence[Level]]) -> None:
-        self.tree, self.served, self.pillar = (place / name for name in ("tree", "catalog", "pillar"))
-        self.levels = levels
-        self.pillar.mkdir()
-        for folder in SHIPPED:
-            shutil.copytree(
-                REPOSITORY / folder, self.tree / folder, ignore=shutil.ignore_patterns("__pycache__")
-            )
-        for release, those in levels.items():
-            self._publish(release, those)
-
-    master: Master
-
-    def _publish(self, release: str, levels: Sequence[Level]) -> None:
-        """JSON is YAML, also for the catalog."""
-        directory = self.served / "livepatch" / release
-        directory.mkdir(parents=True)
-        for level in levels:
-            shutil.copy(level.module, directory / level.module.name)
-        entries = {level.number: entry(level) for level in levels}
-        build = {"version": release, "levels": entries}
-        document = {"schema": 1, "release": release, "builds": {levels[0].kernel_build: build}}
-        (directory / "catalog.yaml").write_text(json.dumps(document, indent=1))
-
-    def approve(self, rev: int, number: int) -> None:
-        """Level `number` for every kernel build, in the pillar of every host."""
-        builds = {}
-        for those in self.levels.values():
-            level = next((one for one in those if one.number == number), None)
-            builds[those[0].kernel_build] = {
-                "level": number,
-                "sha256": sha256(level.module) if level else None,
-            }
-        approval = {"ledger_id": LEDGER, "rev": rev, "builds": builds}
-        (self.pillar / "top.sls").write_text(json.dumps({"base": {"*": ["livepatch"]}}))
-        (self.pillar / "livepatch.sls").write_text(json.dumps({"livepatch": {"approval": approval}}))
-
-    def quietly(self, *words: str) -> None:
-        """Type a command for all hosts; only its failure is worth reading."""
-        print(f"\n$ salt '*' {' '.join(words)}", flush=True)
-        ended = self.master.run("salt", "--out=json", "*", *words, timeout=300)
-        if ended.returncode:
-            raise DemoFailed(
-                f"salt '*' {' '.join(words)} ended with {ended.returncode}:\n{ended.stdout}{ended.stderr}"
-            )
+    def __init__(self, site: Site, members: fleet.Fleet, levels: Mapping[str, Sequence[Level]]) -> None:
+        self.site, self.members, self.levels = site, members, levels
+        self.master = site.master
 
     def salt(self, *words: str, succeeds: bool = True) -> str:
-        """Type a command, show it and what it printed."""
-        shown = " ".join(f"'{word}'" if set(word) & set("* ;'|") else word for word in words)
-        print(f"\n$ salt {shown}", flush=True)
-        ended = self.master.run("salt", "--no-color", *words, timeout=300)
+        """Type a command for minions, show it and what it printed."""
+        return self._typed("salt", words, succeeds, "--no-color")
+
+    def salt_run(self, *words: str) -> str:
+        """Type a command for the master, show it and what it printed."""
+        return self._typed("salt-run", words, True, "--no-color")
+
+    def quietly(self, program: str, *words: str) -> None:
+        """Type a command of which only a failure is worth reading."""
+        print(f"\n$ {shown(program, words)}", flush=True)
+        ended = self.master.run(program, *words, timeout=COMMAND_SECONDS)
+        if ended.returncode:
+            raise DemoFailed(
+                f"{shown(program, words)} ended with {ended.returncode}:\n{ended.stdout}{ended.stderr}"
+            )
+
+    def _typed(self, program: str, words: Sequence[str], succeeds: bool, *options: str) -> str:
+        print(f"\n$ {shown(program, words)}", flush=True)
+        ended = self.master.run(program, *options, *words, timeout=COMMAND_SECONDS)
         print(ended.stdout.rstrip(), flush=True)
         if (ended.returncode == 0) != succeeds:
-            raise DemoFailed(f"salt {shown} ended with {ended.returncode}:\n{ended.stderr[-2000:]}")
+            raise DemoFailed(
+                f"{shown(program, words)} ended with {ended.returncode}:\n{ended.stderr[-2000:]}"
+            )
         return ended.stdout
 
+    def highstate(self) -> str:
+        """What is done is read on the screen: states that changed something, or failed."""
+        return self.salt("--state-output=terse", "--state-verbose=False", "*", "state.highstate")
 
-def entry(level: Level) -> dict[str, object]:
-    return {
-        "status": "released",
-        "module": level.module.name,
-        "name": level.module.name.partition(".")[0],
-        "sha256": sha256(level.module),
-        "fixes": [{"cve": fix, "severity": "high"} for fix in level.fixes],
-    }
+    def evidence(self, word: str) -> None:
+        """Every guest's kernel prints the word that its level stands for."""
+        said = self.salt("*", "cmd.run", EVIDENCE)
+        if said.count(word) != len(HOSTS):
+            raise DemoFailed(f"not every kernel says {word}")
 
+    def status(self, host: str = "*") -> None:
+        self.salt("--static", "--out=livepatch", host, "livepatch.status")
 
-def sha256(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
-
-
-@contextlib.contextmanager
-def chapter(title: str) -> Iterator[None]:
-    print(f"\n{'-' * 3} {title} {'-' * max(3, 90 - len(title))}", flush=True)
-    yield
+    def ask(self, host: str, function: str) -> Any:
+        return self.members[host].call(function, timeout=int(COMMAND_SECONDS))
 
 
-def play(stage: Stage) -> None:
-    with chapter("the extension reaches master and minions"):
-        stage.master.run("salt-run", "saltutil.sync_all")
-        stage.quietly("saltutil.sync_all")
-    with chapter("before: what the running kernels say"):
-        evidence(stage, "knows no level")
-        stage.salt("--static", "--out=livepatch", "*", "livepatch.status")
-    with chapter("without an approval no host moves"):
-        stage.salt("--out=livepatch", "*", "livepatch.apply", succeeds=False)
-    with chapter("level 1 is approved: tried, then applied"):
-        stage.approve(1, 1)
-        stage.quietly("saltutil.refresh_pillar", "wait=True")
-        stage.salt("--out=livepatch", "*", "livepatch.apply", "test=True")
-        stage.salt("--out=livepatch", "*", "livepatch.apply")
-        evidence(stage, "LivepatchLevel:        1")
-        stage.salt("--static", "--out=livepatch", "*", "livepatch.status")
-    with chapter("again: nothing to do, nothing changed"):
-        stage.salt("--out=livepatch", "*", "livepatch.apply")
-    with chapter("level 2 replaces level 1 in one transition"):
-        stage.approve(2, 2)
-        stage.quietly("saltutil.refresh_pillar", "wait=True")
-        stage.salt("--out=livepatch", "*", "livepatch.apply")
-        evidence(stage, "LivepatchLevel:        2")
-    with chapter("back to the kernel as it booted"):
-        stage.salt("--out=livepatch", "*", "livepatch.revert", "reason=end of the demo")
-        evidence(stage, "knows no level")
-        stage.salt("--static", "--out=livepatch", "*", "livepatch.status")
-    with chapter("what the hosts wrote down"):
-        stage.salt("hv1", "livepatch.history", "--out=yaml")
-        stage.salt("*", "livepatch.verify", "--out=yaml")
+def shown(program: str, words: Sequence[str]) -> str:
+    """As one types it in a shell."""
+    return " ".join([program, *(f"'{word}'" if set(word) & set("* ;'|") else word for word in words)])
 
 
-def evidence(stage: Stage, word: str) -> None:
-    """Every guest's kernel prints the word that its level stands for."""
-    said = stage.salt("*", "cmd.run", EVIDENCE)
-    if said.count(word) != len(HOSTS):
-        raise DemoFailed(f"not every kernel says {word}")
+def arrive(stage: Stage) -> None:
+    with step("bringing the extension to the minions, as saltutil.sync_all does file by file"):
+        stage.site.bring_extension(stage.members)
+    stage.evidence("knows no level")
+    stage.status()
+
+
+def publish(stage: Stage) -> None:
+    for release, levels in stage.levels.items():
+        for level in levels:
+            stage.quietly(
+                "salt-run", "livepatch_catalog.publish", str(level.module), f"fixes={level.fixes[-1]}",
+                "why=built from its diff",
+            )  # fmt: skip
+            stage.quietly(
+                "salt-run", "livepatch_catalog.promote", str(level.number), f"release={release}",
+                "why=ran for a day on a host of ours",
+            )  # fmt: skip
+    stage.salt_run("livepatch_catalog.verify")
+
+
+def unapproved(stage: Stage) -> None:
+    stage.salt("--out=livepatch", "*", "livepatch.apply", succeeds=False)
+
+
+def first_level(stage: Stage) -> None:
+    stage.salt_run("livepatch_ledger.approve", "hv*", "1", "why=ticket 42")
+    with stage.master.events() as events:
+        stage.highstate()
+        with step(f"the minion of {BOOTS} got a configuration of its own, and starts anew"):
+            started(stage, events)
+    stage.evidence("LivepatchLevel:        1")
+
+
+def started(stage: Stage, events: Any) -> None:
+    """The minion of the guest with systemd has started, and applied the formula by itself."""
+    events.wait(f"salt/minion/{BOOTS}/start", COMMAND_SECONDS)
+    done = events.wait_return(BOOTS, STATE_RUNS, COMMAND_SECONDS)
+    failed = [key for key, one in done["return"].items() if one["result"] is False]
+    if failed:
+        raise DemoFailed(f"what {BOOTS} did at its start failed: {done['return'][failed[0]]}")
+
+
+def nothing_to_do(stage: Stage) -> None:
+    before = {host: stage.ask(host, "livepatch.history") for host in HOSTS}
+    said = stage.highstate()
+    if said.count("Succeeded:") != len(HOSTS) or "(changed=" in said:
+        raise DemoFailed("the second highstate changed something")
+    if before != {host: stage.ask(host, "livepatch.history") for host in HOSTS}:
+        raise DemoFailed("the second highstate wrote into a journal")
+
+
+def second_level(stage: Stage) -> None:
+    stage.salt_run("livepatch_ledger.approve", "hv*", "2", "why=ticket 43")
+    stage.highstate()
+    stage.evidence("LivepatchLevel:        2")
+
+
+def reboot(stage: Stage) -> None:
+    """The level was well for its soak, so it is kept; the boot unit loads it before there is a minion."""
+    guest = stage.members[BOOTS].guest
+    assert isinstance(guest, SystemdGuest)
+    stage.salt("--out=livepatch", BOOTS, "livepatch.soaked")
+    if stage.ask(BOOTS, "livepatch.status")["next_boot"]["level"] != 2:
+        raise DemoFailed(f"level 2 is not kept on {BOOTS}")
+    with stage.master.events() as events, step(f"rebooting {BOOTS}"):
+        guest.reboot()
+        started(stage, events)
+    print(f"\n{boot_order(guest)}", flush=True)
+    stage.evidence("LivepatchLevel:        2")
+    stage.status()
+
+
+def boot_order(guest: SystemdGuest) -> str:
+    """Seconds since the kernel started, by its own log and by systemd."""
+    patched = guest.exec("dmesg | grep -m1 'patching complete'", check=True).text
+    unit = "systemctl show -P ExecMainStartTimestampMonotonic salt-minion.service"
+    minion = int(guest.exec(unit, check=True).text) / 1e6
+    level = float(patched.partition("[")[2].partition("]")[0])
+    if level >= minion:
+        raise DemoFailed(f"the level was there {level:.1f} s after the kernel, the minion {minion:.1f} s")
+    return (
+        f"{BOOTS} booted: the level was in force {level:.1f} s after its kernel started, "
+        f"salt-minion started after {minion:.1f} s."
+    )
+
+
+def back(stage: Stage) -> None:
+    stage.salt_run("livepatch_ledger.approve", "hv*", "0", "why=end of the demo")
+    stage.quietly("salt", "*", "saltutil.refresh_pillar", "wait=True")
+    stage.salt("--out=livepatch", "*", "livepatch.apply")
+    stage.evidence("knows no level")
+
+
+def records(stage: Stage) -> None:
+    stage.salt("hv1", "livepatch.history", "--out=yaml")
+    stage.salt("*", "livepatch.verify", "--out=yaml")
+
+
+CHAPTERS = (
+    ("the extension reaches the minions; what the running kernels say", arrive),
+    ("published, tried, released", publish),
+    ("without an approval no host moves", unapproved),
+    ("level 1 is approved; highstate takes every host there", first_level),
+    ("highstate again: nothing to do, nothing changed", nothing_to_do),
+    ("level 2 replaces level 1 in one transition", second_level),
+    ("a host reboots: the level is back before its minion", reboot),
+    ("back to the kernel as it booted", back),
+)
+LAST = ("what the hosts wrote down", records)
 
 
 if __name__ == "__main__":

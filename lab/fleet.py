@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from lab import minion
+from lab import minion, systemd
 from lab.kernels import Kernel
 from lab.machine import PLAIN, Machine
 from lab.master import Master
@@ -54,11 +54,29 @@ def start(
     or none.
     """
     wanted = {name: kernels[index % len(kernels)] for index, name in enumerate(names(count, prefix))}
-    with ThreadPoolExecutor(max_workers=count) as pool:
-        futures = {
-            name: pool.submit(minion.start, master, kernel, name, machine, config)
-            for name, kernel in wanted.items()
-        }
+    return start_named(master, wanted, machine=machine, config=config)
+
+
+def start_named(
+    master: Master,
+    wanted: Mapping[str, Kernel],
+    booting: Collection[str] = (),
+    machine: Machine = PLAIN,
+    config: Mapping[str, Any] | None = None,
+    without_systemd: Mapping[str, Any] | None = None,
+) -> Fleet:
+    """These minions with these kernels, at the same time; those in `booting` are guests with systemd and a
+    disk (`Minion.guest` is a `SystemdGuest`), which take a minute. All or none. `without_systemd` is the
+    configuration of the others, where it is not the same.
+    """
+
+    def start_one(name: str) -> Minion:
+        if name in booting:
+            return _booting(master, wanted[name], name, config)
+        return minion.start(master, wanted[name], name, machine, without_systemd or config)
+
+    with ThreadPoolExecutor(max_workers=len(wanted)) as pool:
+        futures = {name: pool.submit(start_one, name) for name in wanted}
     failed = [error for future in futures.values() if (error := future.exception()) is not None]
     if failed:
         for future in futures.values():
@@ -66,3 +84,13 @@ def start(
                 future.result().close()
         raise failed[0]
     return Fleet(master, {name: future.result() for name, future in futures.items()})
+
+
+def _booting(master: Master, kernel: Kernel, name: str, config: Mapping[str, Any] | None) -> Minion:
+    guest = systemd.start(kernel, name)
+    try:
+        guest.install_minion(master, name, config)
+    except BaseException:
+        guest.close()
+        raise
+    return Minion(guest, name, master)

@@ -14,7 +14,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -54,6 +54,14 @@ class Events:
                 return found
         raise TimeoutError(f"no event {tag} within {timeout} s")
 
+    def wait_return(self, minion: str, functions: Collection[str], timeout: float) -> dict[str, Any]:
+        """The first return of a job with one of these functions that the minion sends; TimeoutError."""
+        deadline = time.monotonic() + timeout
+        while True:
+            event = self.wait("salt/job/", deadline - time.monotonic())
+            if event.get("id") == minion and event.get("fun") in functions and "return" in event:
+                return event
+
     def close(self) -> None:
         self._bus.destroy()
 
@@ -69,17 +77,21 @@ class Master:
         python: Path = Path(sys.executable),
         directory: Path | None = None,
         keep_running: bool = False,
+        before: Sequence[str] = (),
     ) -> None:
         """Starts it (5 s) and waits until it answers.
 
         `python` is the interpreter of the environment whose Salt it runs; `config` goes over the lab's own
-        settings; `keep_running` lets it outlive this process.
+        settings; `keep_running` lets it outlive this process; `before` names runner functions to be run
+        before it starts.
         """
         self.directory = directory or scratch.make("master")
         self._owns_directory = directory is None
         self._python = python
         self.publish_port, self.ret_port = free_ports(2)
         self._write(master_settings(self, file_roots, pillar_roots, config or {}))
+        for function in before:
+            self._run_before(function)
         self.process = self._start(keep_running)
         try:
             self._wait_ready()
@@ -115,6 +127,15 @@ class Master:
                 "give the Python of a virtual environment in which Salt is installed",
             )
         return str(path)
+
+    def _run_before(self, function: str) -> None:
+        """Where salt-run notes its jobs is otherwise made by the master that starts."""
+        (self.directory / "cache/proc").mkdir(parents=True, exist_ok=True)
+        ended = self.run("salt-run", function, timeout=4 * START_SECONDS)
+        if ended.returncode:
+            raise LabError(
+                f"salt-run {function} failed:\n{ended.stdout}{ended.stderr}", "see its words above"
+            )
 
     def _start(self, keep_running: bool) -> subprocess.Popen[bytes]:
         argv = [
@@ -191,6 +212,16 @@ class Master:
         """Deletes a minion's key."""
         for state in ("minions", "minions_pre", "minions_rejected", "minions_denied"):
             (self.directory / "pki" / state / minion).unlink(missing_ok=True)
+
+    def kill(self) -> None:
+        """All of it at once, as a power cut would."""
+        os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.wait()
+
+    def start_again(self) -> None:
+        """After ``kill``: the same configuration, the same ports."""
+        self.process = self._start(keep_running=False)
+        self._wait_ready()
 
     def stop(self) -> None:
         """Ends the master and all its workers."""

@@ -9,14 +9,15 @@ livepatch-level:
     - uncovered: {{ livepatch.uncovered }}
     - unsupported: {{ livepatch.unsupported }}
     - require:
-      - cmd: livepatch-pyelftools
+      - livepatch-pyelftools
 
-{%- if livepatch.persist %}
+{%- if livepatch.persist and livepatch.systemd %}
 # Only where a level is in force: a host at level 0 has nothing to keep.
 livepatch-kept:
   livepatch.persisted:
     - require:
       - livepatch: livepatch-level
+      - service: livepatch-boot.service-enabled
     - onlyif:
       - fun: livepatch.at_level
 {%- endif %}

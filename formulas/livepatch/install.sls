@@ -1,21 +1,37 @@
 # The dependency, the minion's own configuration, and the units: what a host needs to keep a level over a boot.
 {%- from slspath ~ '/map.jinja' import livepatch with context %}
 
+# Into the Python that Salt runs on: the distribution's belongs to its package manager (PEP 668), any other to pip.
 livepatch-pyelftools:
+{%- if livepatch.python == '/usr/bin/python3' %}
+  pkg.installed:
+    - name: {{ livepatch.package }}
+{%- else %}
   cmd.run:
-    - name: {{ livepatch.python }} -m pip install pyelftools
+    - name: {{ livepatch.python }} -m pip install {{ livepatch.pip_options }} pyelftools
+{%- endif %}
     - unless: {{ livepatch.python }} -c 'import elftools'
+    - reload_modules: true
 
-{%- if livepatch.config %}
+{#- A host that was off while a level was approved gets there when its minion starts. Where the site has its
+    minions do something else at their start, that stays. #}
+{%- set config = {'livepatch': livepatch.config} if livepatch.config else {} %}
+{%- set at_start = (opts.get('startup_states') or '', opts.get('sls_list') or []) %}
+{%- if livepatch.startup and at_start in (('', []), ('sls', [slspath])) %}
+{%- do config.update({'startup_states': 'sls', 'sls_list': [slspath]}) %}
+{%- endif %}
+
+{%- if config %}
 livepatch-minion-config:
   file.serialize:
     - name: {{ livepatch.minion_config }}
-    - dataset:
-        livepatch: {{ livepatch.config | json }}
+    - dataset: {{ config | json }}
     - serializer: yaml
     - mode: '0600'
+    - makedirs: true
 {%- endif %}
 
+{%- if livepatch.systemd %}
 livepatch-boot-script:
   file.managed:
     - name: {{ livepatch.script_dir }}/livepatch-boot.py
@@ -23,7 +39,8 @@ livepatch-boot-script:
     - mode: '0755'
     - makedirs: true
 
-{%- for unit in ('livepatch-boot.service', 'livepatch-soak.service', 'livepatch-soak.timer') %}
+{%- set units = ('livepatch-boot.service', 'livepatch-soak.service', 'livepatch-soak.timer') %}
+{%- for unit in units %}
 {{ unit }}-file:
   file.managed:
     - name: {{ livepatch.unit_dir }}/{{ unit }}
@@ -31,13 +48,16 @@ livepatch-boot-script:
     - template: jinja
     - context:
         python: {{ livepatch.python }}
-    - onchanges_in:
-      - cmd: livepatch-daemon-reload
+        script_dir: {{ livepatch.script_dir }}
 {%- endfor %}
 
 livepatch-daemon-reload:
   cmd.run:
     - name: systemctl daemon-reload
+    - onchanges:
+{%- for unit in units %}
+      - file: {{ unit }}-file
+{%- endfor %}
 
 # Started too: a unit that is not active is not stopped at shutdown, and stopping it is what disarms.
 {%- for unit in ('livepatch-boot.service', 'livepatch-soak.timer') %}
@@ -50,3 +70,14 @@ livepatch-daemon-reload:
       - file: {{ unit }}-file
       - cmd: livepatch-daemon-reload
 {%- endfor %}
+
+{%- if config and livepatch.restart_minion %}
+# The running minion goes by its old configuration until it starts anew; by then this run has long been answered.
+livepatch-restart-minion:
+  cmd.run:
+    - name: systemd-run --on-active={{ livepatch.restart_after }} systemctl restart salt-minion.service
+    - order: last
+    - onchanges:
+      - file: livepatch-minion-config
+{%- endif %}
+{%- endif %}

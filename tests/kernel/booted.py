@@ -16,7 +16,7 @@ FILES = LIBRARY.parent / "formulas/livepatch/files"
 UNITS = ("livepatch-boot.service", "livepatch-soak.service", "livepatch-soak.timer")
 PYTHON = "/usr/bin/env PYTHONPATH=/opt/salt/lib /usr/bin/python3 -B"
 RESETS = 8  # one reboot resets the machine up to three times
-SCRIPT = "/usr/local/lib/livepatch/livepatch-boot.py"
+SCRIPT_DIR = "/usr/local/lib/livepatch"
 
 
 class Booted(Patchable):
@@ -29,11 +29,12 @@ class Booted(Patchable):
         self.options = options
         guest.put_tree(LIBRARY, "/root/lib")
         guest.put_tree(LIBRARY, "/var/cache/salt/minion/extmods/utils")
-        guest.put(SCRIPT, (FILES / "livepatch-boot.py").read_bytes(), mode=0o755)
+        guest.put(f"{SCRIPT_DIR}/livepatch-boot.py", (FILES / "livepatch-boot.py").read_bytes(), mode=0o755)
         guest.put("/etc/salt/minion.d/livepatch.conf", yaml.safe_dump({"livepatch": options}))
         guest.put("/etc/modules-load.d/ramoops.conf", "ramoops\n")
         for unit in UNITS:
             text = (FILES / unit).read_text().replace("{{ python }}", PYTHON)
+            text = text.replace("{{ script_dir }}", SCRIPT_DIR)
             guest.put(f"/etc/systemd/system/{unit}", text)
         guest.exec(["systemctl", "daemon-reload"], check=True)
         enabled = ("livepatch-boot.service", "livepatch-soak.timer")
@@ -53,7 +54,7 @@ class Booted(Patchable):
         assert answer["result"] is True, answer
         self.until(f"[ ! -e /var/lib/livepatch/armed.json ] || {self._ticking()}")
 
-    def until(self, condition: str, seconds: float = 90) -> None:
+    def until(self, condition: str, seconds: float = 300) -> None:
         script = f"until {condition}; do sleep 0.5; done"
         self.guest.exec(script, timeout=seconds, check=True)
 

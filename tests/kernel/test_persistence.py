@@ -64,3 +64,23 @@ def test_over_reboot_crash_and_power_cut(systemd_guest: SystemdGuests, modules: 
     assert status["quarantine"][0]["ward"] == "inconclusive"
     refused = host.ask("apply", level=2, reason="still approved")
     assert (refused["result"], refused["kind"]) == (False, "quarantined")
+
+    # switched off: by a file (said, without a boot), by the command line, by a unit that is not enabled
+    guest.put("/etc/livepatch/off", "")
+    said = host.status()["next_boot"]
+    assert said["level"] == 0
+    assert said["why"] == "loading at boot is switched off by the file /etc/livepatch/off"
+    guest.exec(["rm", "/etc/livepatch/off"], check=True)
+    guest.power_off()
+    guest.power_on(cmdline=("livepatch.boot=off",))
+    status = host.booted()
+    assert (status["level"], status["next_boot"]["level"], host.patches()) == (0, 0, [])
+    assert "switched off by livepatch.boot=off" in status["last_boot"]["comment"]
+
+    guest.exec(["systemctl", "disable", "livepatch-boot.service"], timeout=120, check=True)
+    guest.power_off()
+    guest.power_on()
+    status = host.status()
+    assert (status["level"], host.patches()) == (0, [])
+    assert status["last_boot"]["boot_id"] != status["kernel"]["boot_id"], "the unit ran"
+    assert status["next_boot"]["why"] == "level 1 is kept, but the boot unit is not enabled"

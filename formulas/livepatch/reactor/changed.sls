@@ -7,7 +7,7 @@
 # nothing else: it approves, blocks and starts nothing.
 livepatch-refresh-grain:
   local.saltutil.refresh_grains:
-    - tgt: {{ data['id'] | json }}
+    - tgt: [{{ data['id'] | json }}]
     - tgt_type: list
     - kwarg:
         refresh_pillar: false
