@@ -1,0 +1,222 @@
+"""What the verbs that people type do, but for what is Salt's: find a rollout, leave it a command, say what
+came of it."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections import Counter
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, Optional
+
+from livepatch_core.catalog import files
+from livepatch_core.catalog.settings import Master
+from livepatch_core.errors import LivepatchError
+from livepatch_core.rollout import adoption, commands, driver, journal, owner, plandoc, status
+from livepatch_core.rollout.clock import Clock, iso
+from livepatch_core.rollout.fleet import Fleet
+from livepatch_core.rollout.model import Group, Plan
+from livepatch_core.rollout.owner import OwnerKind
+from livepatch_core.rollout.records import Type
+from livepatch_core.rollout.state import State
+from livepatch_core.rollout.states import Phase, Place, Standing
+from livepatch_core.words import Kind
+
+ROLLOUTS, PLANS, COMMANDS = "rollouts", "plans", commands.FOLDER
+PLANS_KEPT = 20
+HASH_SHOWN = 12  # digits of a plan's hash that name it; as many as anybody will compare by eye
+GOOD = frozenset({Standing.COMPLETED, Standing.EXCEPTIONS})
+WANTED = {"abort": frozenset({Standing.ABORTED}), "rollback": frozenset({Standing.ROLLED_BACK})}
+BAD_PLACES = frozenset(
+    {
+        Place.FAILED,
+        Place.STALLED,
+        Place.UNREACHABLE,
+        Place.LOST,
+        Place.SKIPPED,
+        Place.ROLLBACK_FAILED,
+        Place.NEEDS_REBOOT,
+    }
+)
+
+
+def root(master: Master) -> Path:
+    return master.state_dir / ROLLOUTS
+
+
+def find(folder: Path, rollout: object, ended: bool = False) -> Path:
+    """The directory of a rollout by its id; None means the one that is active, or where none is and ``ended``
+    ones are of interest the newest. Raises LivepatchError."""
+    if rollout is None:
+        names = sorted(status.active(folder))
+        if not names and ended:
+            names = [one.name for one in status.rollouts(folder)[-1:]]
+        if len(names) == 1:
+            return folder / names[0]
+        which = f"{len(names)} rollouts are active ({', '.join(names)})" if names else "No rollout is active"
+        raise _refused(f"{which}, so it has to be named")
+    name = str(rollout)
+    found = folder / name
+    if "/" in name or name.startswith(".") or not (found / journal.FILE_NAME).exists():
+        raise _refused(f"There is no rollout {name}")
+    return found
+
+
+def keep_plan(master: Master, plan: Plan) -> str:
+    """Keep a plan for ``rollout plan=HASH``; the newest PLANS_KEPT stay. Its name. Raises LivepatchError."""
+    folder, name = master.state_dir / PLANS, plandoc.plan_hash(plan)[:HASH_SHOWN]
+    lock = master.state_dir / "plans.lock"
+    with files.exclusive(master, lock), files.writable(master, "nothing was changed"):
+        files.make_directory(folder, master.owner, files.PRIVATE_DIRECTORY)
+        files.write(folder / f"{name}.json", plandoc.encode(plan), master.owner, files.PRIVATE_FILE)
+        kept = sorted(folder.glob("*.json"), key=lambda path: path.stat().st_mtime, reverse=True)
+        for path in kept[PLANS_KEPT:]:
+            path.unlink()
+    return name
+
+
+def read_plan(master: Master, name: object) -> Plan:
+    """A plan that was kept, by the beginning of its hash. Raises LivepatchError."""
+    text = str(name)
+    found = sorted((master.state_dir / PLANS).glob(f"{text[:HASH_SHOWN]}.json")) if text.isalnum() else []
+    if len(text) < HASH_SHOWN or not found:
+        raise _refused(f"No plan {text} is kept (the newest {PLANS_KEPT} are)")
+    plan = plandoc.decode(found[0].read_bytes())
+    if not plandoc.plan_hash(plan).startswith(text):
+        raise _refused(f"The plan that is kept is not {text}")
+    return plan
+
+
+def shown(state: State, now: float, hosts: bool = False) -> dict[str, Any]:
+    """The status document; of the hosts only those that did not do well, unless all are wanted."""
+    document = status.document(state, now)
+    if not hosts:
+        bad = {str(one) for one in BAD_PLACES}
+        document["hosts"] = {name: one for name, one in document["hosts"].items() if one["state"] in bad}
+    return document
+
+
+def listing(folder: Path) -> list[dict[str, Any]]:
+    """Every rollout, the newest first, in a line each."""
+    lines = []
+    for directory in reversed(status.rollouts(folder)):
+        state = status.read(directory)
+        holder = owner.holder(directory) if not state.ended else None
+        lines.append(
+            {
+                "id": state.id,
+                "state": str(state.standing),
+                "level": state.plan.options.level,
+                "target": state.plan.target,
+                "hosts": len(state.hosts),
+                "since": iso(state.since),
+                "reason": state.reason,
+                "by": state.by.get("who", ""),
+                "driven_by": holder.sentence() if holder is not None else None,
+            }
+        )
+    return lines
+
+
+def command(
+    directory: Path, fleet: Fleet, clock: Clock, verb: str, who: str, why: str, arguments: Mapping[str, Any]
+) -> tuple[str, State]:
+    """Leave a command; where nobody drives the rollout, journal it here. Its id, and the state as far as
+    known.
+
+    Raises LivepatchError where it makes no sense now.
+    """
+    given = commands.submit(directory, verb, who, why, arguments, clock)
+    fleet.tell("command", {"verb": verb, "who": who})
+    try:
+        with owner.hold(directory, OwnerKind.COMMAND, who, clock) as mine:
+            state = driver.settle(directory, fleet, clock, owner=mine)
+    except LivepatchError as busy:
+        if busy.kind is not Kind.BUSY:
+            raise
+        state = status.read(directory)
+    return given.id, state
+
+
+def pause(directory: Path, who: str, clock: Clock) -> None:
+    """Leave the command; where the rollout cannot be paused now there is nothing to leave."""
+    with contextlib.suppress(LivepatchError):
+        commands.submit(directory, "pause", who, "Ctrl-C", {}, clock)
+
+
+def obeyed(
+    directory: Path, fleet: Fleet, clock: Clock, name: str, seconds: float
+) -> Optional[dict[str, Any]]:
+    """The record of what the owner did with a command: ``type`` command or refused; None if it has not
+    yet."""
+    deadline = clock.monotonic() + seconds
+    file = directory / commands.FOLDER / f"{name}.json"  # the owner removes it once it is journaled
+    while True:
+        for record in reversed(status.history(directory)) if not file.exists() else ():
+            if record["type"] in (Type.COMMAND, Type.REFUSED) and record.get("id") == name:
+                return dict(record)
+        left = deadline - clock.monotonic()
+        if left <= 0:
+            return None
+        fleet.wait(min(left, 0.5))
+
+
+def leaves(folder: Path, asked: Callable[[], bool]) -> Callable[[State], bool]:
+    """When a process in the foreground lets go: it was asked to, the rollout waits for a person, or only
+    hosts that are late are left and an engine lives that waits for them."""
+
+    def leave(state: State) -> bool:
+        if asked() or adoption.waits(state):
+            return True
+        return state.phase is Phase.LATE and adoption.alive(folder)
+
+    return leave
+
+
+def concluded(state: State, now: float, verb: str = "rollout") -> dict[str, Any]:
+    """What a verb that drove returns: ``result`` is False for every end that is not the one it is for."""
+    document = shown(state, now)
+    wanted = WANTED.get(verb, GOOD)
+    detached = not state.ended and not adoption.waits(state)
+    return {"result": state.standing in wanted or detached, "comment": sentence(document), **document}
+
+
+def refuse_idle(plan: Plan) -> Optional[str]:
+    """None where hosts move, now or late; a sentence where all are at their level already. Raises
+    LivepatchError (argument) where nobody would move, and somebody should have."""
+    if status.claims(plan):
+        return None
+    groups = Counter(str(one.group) for one in plan.hosts)
+    if set(groups) == {str(Group.ALREADY)}:
+        return f"All {len(plan.hosts)} hosts are at level {plan.options.level} already; nothing was started."
+    said = ", ".join(f"{count} {group}" for group, count in sorted(groups.items()))
+    example = next(one for one in plan.hosts if one.group is not Group.ALREADY)
+    raise LivepatchError(
+        Kind.ARGUMENT,
+        f"No host would move ({said}; {example.minion}: {example.reason}); nothing was started.",
+        remedy="See livepatch.plan.",
+    )
+
+
+def sentence(document: Mapping[str, Any]) -> str:
+    """One line: what it is, why, where its hosts stand, what is next."""
+    counts = ", ".join(f"{count} {place}" for place, count in document["counts"].items())
+    said = f"Rollout {document['id']} is {document['state']}"
+    if document["reason"]:
+        said += f": {document['reason']}"
+    said = f"{said.rstrip('.')}. Of {document['targeted']} hosts: {counts}."
+    if document["next"] and document["state"] in ("running", "rolling_back", "aborting"):
+        said += f" Next: {document['next']}" + (f" at {document['next_at']}." if document["next_at"] else ".")
+    return said
+
+
+def arguments_of(given: Mapping[str, Any]) -> dict[str, Any]:
+    """The arguments of a command that were given: plain data, as the file keeps it."""
+    there = {key: one for key, one in given.items() if one is not None}
+    plain: dict[str, Any] = json.loads(json.dumps(there))
+    return plain
+
+
+def _refused(text: str) -> LivepatchError:
+    return LivepatchError(Kind.ARGUMENT, f"{text}; nothing was changed.", remedy="See livepatch.list.")

@@ -1,0 +1,98 @@
+"""Who owes a reboot, and in which order."""
+
+from __future__ import annotations
+
+from datetime import datetime, timezone
+from typing import Any
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from livepatch_core.report.debt import Told, Why, debts_of, reboot_debt
+
+NOW = datetime(2026, 11, 24, tzinfo=timezone.utc)
+WELL: dict[str, Any] = {
+    "verdict": "patched",
+    "reason": "all is well",
+    "kernel": {"release": "6.1.0-56-amd64"},
+    "fixes": ["CVE-2026-1"],
+    "reboot": {"owed": False, "why": []},
+    "patches": [],
+}
+NEWER = {"running": "6.1.0-56-amd64", "newest": "6.1.0-57-amd64", "newer": True}
+FORCED = {**WELL, "reboot": {"owed": True, "why": ["patch p was forced: ticket 1"], "since": "2026-11-01"}}
+STALLED = {**WELL, "verdict": "stalled", "patches": [{"transition": True, "since": "2026-11-20"}]}
+
+
+def whys(told: Told | None) -> list[Why]:
+    return [debt.why for debt in debts_of(told, NOW)]
+
+
+def test_nothing_is_owed() -> None:
+    assert whys(Told(WELL)) == []
+    assert whys(Told(WELL, {**NEWER, "newer": False}, "2027-01-01", ("CVE-2026-1",))) == []
+    assert reboot_debt({"a": Told(WELL)}, NOW) == []
+
+
+def test_each_reason() -> None:
+    assert whys(Told(FORCED)) == [Why.FORCED]
+    assert whys(Told(STALLED)) == [Why.STUCK]
+    assert whys(Told(WELL, NEWER)) == [Why.NEWER]
+    assert whys(Told(WELL, None, "2026-11-24")) == [Why.EXPIRED]
+    assert whys(Told(WELL, None, "2026-11-24T00:00:01Z")) == []
+    assert whys(Told(WELL, unpatchable=("CVE-2026-9", "CVE-2026-1"))) == [Why.UNPATCHABLE]
+    assert whys(Told({**WELL, "verdict": "unsupported"})) == [Why.UNSUPPORTED]
+    assert whys(Told({**WELL, "reboot": {"owed": None, "why": ["unreadable"]}})) == [Why.UNKNOWN]
+    assert whys(Told({**WELL, "providers": [{"provider": "canonical", "reboot": "it says so"}]})) == [
+        Why.UNPATCHABLE
+    ]
+    assert whys(None) == [Why.UNKNOWN]
+
+
+def test_the_most_urgent_first() -> None:
+    rows = reboot_debt(
+        {
+            "newer": Told(WELL, NEWER),
+            "silent": None,
+            "forced": Told(FORCED, NEWER),
+            "forced-later": Told({**FORCED, "reboot": {**FORCED["reboot"], "since": "2026-11-09"}}, NEWER),
+            "stuck": Told(STALLED),
+            "well": Told(WELL),
+        },
+        NOW,
+    )
+    assert [row["minion"] for row in rows] == ["stuck", "forced", "forced-later", "silent", "newer"]
+    assert rows[1] == {
+        "minion": "forced",
+        "why": ["forced", "newer"],
+        "details": ["patch p was forced: ticket 1", "6.1.0-57-amd64 is installed and does not run"],
+        "since": "2026-11-01",
+        "release": "6.1.0-56-amd64",
+        "target": "6.1.0-57-amd64",
+        "verdict": "patched",
+    }
+    assert rows[0]["since"] == "2026-11-20"
+
+
+@given(
+    st.dictionaries(
+        st.text("abc", min_size=1),
+        st.one_of(
+            st.none(),
+            st.builds(
+                Told,
+                st.sampled_from([WELL, FORCED, STALLED, {}, {"verdict": "unknown", "reboot": None}]),
+                st.sampled_from([None, NEWER]),
+                st.sampled_from([None, "2020-01-01", "nonsense"]),
+                st.sampled_from([(), ("CVE-2026-9",)]),
+            ),
+        ),
+    )
+)
+def test_no_host_is_lost(told: dict[str, Told | None]) -> None:
+    rows = reboot_debt(told, NOW)
+    named = [row["minion"] for row in rows]
+    assert len(set(named)) == len(named)
+    assert set(named) == {minion for minion, one in told.items() if debts_of(one, NOW)}
+    assert {minion for minion, one in told.items() if one is None} <= set(named)
+    assert rows == reboot_debt(dict(reversed(list(told.items()))), NOW), "in whichever order they answered"

@@ -1,0 +1,192 @@
+"""What the verbs share: which rollout is meant, plans that are kept, who adopts, what Ctrl-C means."""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from livepatch_core.catalog.settings import Master
+from livepatch_core.errors import LivepatchError
+from livepatch_core.rollout import adoption, commands, journal, owner, status, verbs
+from livepatch_core.rollout.clock import SystemClock
+from livepatch_core.rollout.detaching import Answer, Presses
+from livepatch_core.rollout.keeper import Keeper
+from livepatch_core.rollout.model import Plan
+from livepatch_core.rollout.owner import OwnerKind
+from tests.unit.catalog.modules import master_in
+from tests.unit.rollout.fleets import fleet, host, plan_of
+from tests.unit.rollout.simulated import World, begin, drive, new_world
+
+CLOCK = SystemClock()
+FAILS: dict[str, Any] = {"on_fail_canary": "pause", "waves": ["100%"], "late": "report"}
+
+
+@pytest.fixture
+def master(tmp_path: Path) -> Master:
+    return master_in(tmp_path)
+
+
+def started(master: Master, plan: Plan, **ways: str) -> tuple[Path, World]:
+    master.state_dir.mkdir(exist_ok=True)
+    world = new_world(master.state_dir / "world.json", plan, ways)
+    return begin(verbs.root(master), plan, world), world
+
+
+def paused(master: Master) -> Path:
+    """A rollout that waits for a person: its canaries failed."""
+    plan = plan_of(fleet(4), FAILS)
+    directory, world = started(master, plan, **dict.fromkeys(plan.waves[0], "fails"))
+    state = drive(directory, world, adoption.waits)
+    assert adoption.waits(state)
+    return directory
+
+
+def test_the_rollout_that_is_meant(master: Master) -> None:
+    folder = verbs.root(master)
+    with pytest.raises(LivepatchError, match="No rollout is active"):
+        verbs.find(folder, None)
+    directory, world = started(master, plan_of(fleet(2)))
+    assert verbs.find(folder, None) == verbs.find(folder, directory.name) == directory
+    drive(directory, world)
+    with pytest.raises(LivepatchError, match="No rollout is active"):
+        verbs.find(folder, None)
+    assert verbs.find(folder, None, ended=True) == directory
+    for wrong in ("../../etc", ".", "", 7, "20200101-000000-abcd"):
+        with pytest.raises(LivepatchError, match="no rollout"):
+            verbs.find(folder, wrong)
+
+
+def test_plans_are_kept_by_their_hash(master: Master, monkeypatch: pytest.MonkeyPatch) -> None:
+    plan = plan_of(fleet(2))
+    name = verbs.keep_plan(master, plan)
+    assert verbs.read_plan(master, name) == plan
+    for wrong in (name[:6], "0" * 12, "../x", 3):
+        with pytest.raises(LivepatchError, match="is kept"):
+            verbs.read_plan(master, wrong)
+    monkeypatch.setattr(verbs, "PLANS_KEPT", 1)
+    os.utime(master.state_dir / "plans" / f"{name}.json", (1, 1))
+    verbs.keep_plan(master, plan_of(fleet(3)))
+    with pytest.raises(LivepatchError, match="is kept"):
+        verbs.read_plan(master, name)
+
+
+def test_a_rollout_of_nobody_is_not_started() -> None:
+    assert verbs.refuse_idle(plan_of(fleet(2))) is None
+    assert verbs.refuse_idle(plan_of([host("a", online=False)])) is None  # catches up
+    assert "at level 2 already" in str(verbs.refuse_idle(plan_of([host("a", level=2)])))
+    with pytest.raises(LivepatchError, match="No host would move.*blocked"):
+        verbs.refuse_idle(plan_of(fleet(2), blocked=dict.fromkeys({one.build_id for one in fleet(2)}, "bad")))
+
+
+def test_a_command_where_nobody_drives_is_journaled_by_its_verb(master: Master) -> None:
+    directory = paused(master)
+    world = World(master.state_dir / "world.json", {})
+    with pytest.raises(LivepatchError, match="acknowledge=failed"):
+        verbs.command(directory, world, CLOCK, "resume", "bob", "why", {})
+    name, state = verbs.command(directory, world, CLOCK, "abort", "bob", "why", {})
+    record = verbs.obeyed(directory, world, CLOCK, name, 0.0)
+    assert record is not None
+    assert (record["type"], record["who"]) == ("command", "bob")
+    assert str(state.standing) in ("aborting", "aborted")
+
+
+def test_a_command_for_a_rollout_that_is_driven_is_left_for_its_owner(master: Master) -> None:
+    directory = paused(master)
+    world = World(master.state_dir / "world.json", {})
+    with owner.hold(directory, OwnerKind.ENGINE, "alice", CLOCK):
+        name, _ = verbs.command(directory, world, CLOCK, "abort", "bob", "why", {})
+        assert verbs.obeyed(directory, world, CLOCK, name, 0.0) is None
+    assert len(commands.waiting(directory)) == 1
+
+
+def test_what_a_verb_returns_is_good_where_it_came_to_what_it_is_for(master: Master) -> None:
+    state = status.read(paused(master))
+    assert verbs.concluded(state, 0.0)["result"] is False
+    directory, world = started(master, plan_of([host("other1"), host("other2")]))
+    assert verbs.concluded(drive(directory, world), 0.0)["result"] is True
+    assert verbs.concluded(status.read(directory), 0.0, "abort")["result"] is False
+    assert verbs.concluded(status.read(directory), 0.0, "rollback")["result"] is False
+
+
+def test_orphans(master: Master) -> None:
+    """Those that have something to do and nobody who does it; one that waits is not read over and over."""
+    directory = paused(master)
+    orphans = adoption.Orphans(verbs.root(master))
+    assert orphans.found() == []
+    commands.submit(directory, "resume", "bob", "why", {"acknowledge": "failed"}, CLOCK)
+    assert orphans.found() == [directory]
+    with owner.hold(directory, OwnerKind.FOREGROUND, "bob", CLOCK):
+        assert orphans.found() == []
+    assert orphans.found() == [directory]
+
+
+def test_a_rollout_that_cannot_be_read_is_said_and_stops_no_other(master: Master) -> None:
+    first, _ = started(master, plan_of(fleet(2)))
+    path = first / journal.FILE_NAME
+    data = path.read_bytes()
+    path.write_bytes(data.replace(b"planned", b"pLanned"))  # not the last line, which could be torn
+    orphans = adoption.Orphans(verbs.root(master))
+    assert orphans.found() == []
+    assert list(orphans.problems) == [first.name]
+
+
+def test_engine_is_alive_for_as_long_as_it_lives(master: Master) -> None:
+    folder = verbs.root(master)
+    folder.mkdir(parents=True)
+    assert not adoption.alive(folder)
+    with adoption.engine(folder):
+        assert adoption.alive(folder)
+        with pytest.raises(LivepatchError, match="Another livepatch engine"), adoption.engine(folder):
+            raise AssertionError
+    assert not adoption.alive(folder)
+
+
+def test_keeper_takes_over_and_waits_after_a_failure(master: Master) -> None:
+    directory, _ = started(master, plan_of(fleet(2)))
+    marks, said = master.state_dir / "marks", list[str]()
+
+    def drive_badly(found: Path) -> None:
+        with marks.open("a") as stream:
+            stream.write(f"{found.name}\n")
+        os._exit(3)
+
+    keeper = Keeper(verbs.root(master), drive_badly, CLOCK, said.append)
+    deadline = time.monotonic() + 30
+    while not any("ended with 3" in line for line in said):
+        assert time.monotonic() < deadline
+        keeper.turn()
+        time.sleep(0.02)
+    for _ in range(20):
+        keeper.turn()
+    assert marks.read_text() == f"{directory.name}\n"  # once: the next try is seconds away
+
+
+class Times:
+    def __init__(self) -> None:
+        self.t = 0.0
+
+    def now(self) -> float:
+        return self.t
+
+    def monotonic(self) -> float:
+        return self.t
+
+
+def test_ctrl_c() -> None:
+    clock = Times()
+    presses = Presses(clock)
+    assert presses.answer(lambda: True) is Answer.STAY
+    presses.press()
+    assert presses.answer(lambda: False) is Answer.EXPLAIN
+    assert presses.answer(lambda: False) is Answer.STAY
+    clock.t = 60
+    presses.press()
+    assert presses.answer(lambda: False) is Answer.EXPLAIN  # long after the first: explained again
+    clock.t = 63
+    presses.press()
+    assert presses.answer(lambda: False) is Answer.PAUSE
+    assert presses.answer(lambda: True) is Answer.LEAVE
