@@ -158,6 +158,7 @@ def test_every_source_is_served(modules: Modules, render: Render, repo: Path) ->
     served = {source.removeprefix("salt://livepatch/") for source in sources}
     assert files - served == {
         "README.md", "acl.example", "init.sls", "install.sls", "map.jinja", "orch/highstate.sls",
+        "orch/rollout.sls",  # by tests/integration/rollout
         "pillar.example", "reactor/changed.sls", "top.example",
     }  # fmt: skip
 
