@@ -11,7 +11,8 @@ import pytest
 
 REPO = Path(__file__).resolve().parent.parent
 TESTS = REPO / "tests"
-MARKERS = {"functional": "functional", "integration": "integration", "kernel": "kernel", "lab": "kernel"}
+MARKERS = {"functional": "functional", "integration": "integration"}
+MARKERS.update(dict.fromkeys(("kernel", "lab", "long"), "kernel"))
 
 # What neither a file root nor a source tree needs, at the top and below it.
 NOT_AT_THE_TOP = {"artifacts", "benchmarks", "build", "dist", "docs", "lab", "tests"}

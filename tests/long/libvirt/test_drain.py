@@ -11,7 +11,7 @@ from livepatch_core.drain import drain as subject
 from livepatch_core.drain.drain import Order
 from livepatch_core.drain.record import Means
 from livepatch_core.errors import LivepatchError
-from tests.integration.libvirt.site import UNSAVABLE, Site, libvirt
+from tests.long.libvirt.site import UNSAVABLE, Site, libvirt
 
 AWAY = 12.0  # seconds: more than the clock's tolerance, as a host that leaves is away
 

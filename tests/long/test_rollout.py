@@ -1,0 +1,284 @@
+"""Rollouts over four guests with two kernels in two failure domains, held to their level all the while.
+
+One site for the module; its tests follow each other. The last takes a kernel down.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import sys
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lab import kernels, minion
+from lab.errors import GuestError
+from lab.fixtures import watched
+from lab.site import Site
+from tests.integration.rollout.typed import Begun
+from tests.kernel.livepatches import build
+
+HOSTS = {  # kernel, domain
+    "hv1": ("6.1", "rack1"),
+    "hv2": ("6.1-cloud", "rack2"),
+    "hv3": ("6.1", "rack1"),
+    "hv4": ("6.1-cloud", "rack2"),
+}
+OTHERS = ("hv2", "hv3", "hv4")
+WORDS = {0: "VmallocChunk", 1: "VMALLOCCHUNK", 2: "VMALLOCTOTAL"}
+# Levels 1 and 2 are good. 3 patches what sleeping tasks are in, so that each waits for the kernel's signal
+# after 15 s: a host whose deadline is shorter stalls; where /root/picky is a probe does not like it. 4 panics
+# where /var/lib/moody-panic is.
+STALLS = ILL = 3
+DEADLY = 4
+PROBE = "#!/bin/sh\n[ -e /root/picky ] && ls /sys/kernel/livepatch | grep nanosleep\nexit 0\n"
+WITHIN = 900.0  # seconds for one rollout, on a machine that has much else to do
+OPTIONS = {
+    "canaries": "[hv1]",
+    "waves": "['50%', '100%']",
+    "canary_soak": "2",
+    "soak": "2",
+    "look_every": "2",
+    "max_per_domain": "1",
+    "stage_spread": "0",
+    "stage_deadline": "180",
+    "move_deadline": "300",
+    "late": "report",
+    "thresholds": "{failed: 0, stalled: 0, unreachable: 0, lost: 0}",
+    "timeout": "120",
+}
+WHY = "why=a test"
+TREE = "/root/livepatch"  # the extension, in a guest
+SALT_RUN = str(Path(sys.executable).with_name("salt-run"))
+
+
+class Scene:
+    """Site, guests, and what is typed on the master."""
+
+    def __init__(self, place: Path, stack: contextlib.ExitStack) -> None:
+        self.site = stack.enter_context(Site(place, {"engines": [{"livepatch": {"interval": 1}}]}))
+        self.members = {}
+        with ThreadPoolExecutor(max_workers=len(HOSTS)) as pool:
+            for host in pool.map(self._start, HOSTS):
+                self.members[host.id] = stack.enter_context(host)
+                stack.enter_context(watched(host.guest))
+        for role in sorted({role for role, _ in HOSTS.values()}):
+            self._publish(role)
+        self.call("saltutil.refresh_modules", **{"async": False})
+        self.levels()  # the first job loads what all others have then
+
+    def _start(self, name: str) -> minion.Minion:
+        role, domain = HOSTS[name]
+        own: dict[str, Any] = {"probes": [{"fun": "cmd.run", "args": ["/bin/sh /root/probe"], "equals": ""}]}
+        if name == "hv4":
+            own.update(deadline=8, reversal_deadline=60)  # the kernel signals sleepers after 15
+        config = {
+            **minion.lean(),
+            "grains": {"failure_domain": domain, "role": "hypervisor"},
+            "livepatch": own,
+            # The same files as sync_all brings, which asks the master for each of them: minutes, for four.
+            "module_dirs": [TREE],
+            "utils_dirs": [f"{TREE}/_utils"],
+        }
+        host = minion.start(self.site.master, kernels.kernel(role), name, config=config)
+        host.guest.put("/root/probe", PROBE)
+        for folder in ("_modules", "_states", "_utils"):
+            host.guest.put_tree(self.site.project / folder, f"{TREE}/{folder}")
+        return host
+
+    def _publish(self, role: str) -> None:
+        kernel = kernels.kernel(role)
+        modules = build(kernel)
+        lacking = "loss=a test"
+        self.site.publish(modules["lp_level_1"], "fixes=CVE-2026-1")
+        self.site.publish(modules["lp_level_2"], "fixes=CVE-2026-2")
+        self.site.publish(modules["lp_nanosleep"], "fixes=CVE-2026-3", lacking)
+        self.site.publish(modules["lp_moody"], "fixes=CVE-2026-4", lacking)
+
+    # -- commands
+
+    def begin(self, verb: str, *words: str, **options: str) -> Begun:
+        given = [*words, *(f"{key}={value}" for key, value in options.items()), "display_progress=True"]
+        master = self.site.master
+        argv = [SALT_RUN, "--config-dir", str(master.config_file.parent), "--out=json"]
+        return Begun([*argv, f"livepatch.{verb}", *given], WITHIN)
+
+    def rollout(self, level: int, **options: str) -> tuple[int, Any]:
+        code, answer, _ = self.begin("rollout", "hv*", str(level), WHY, **{**OPTIONS, **options}).ended()
+        return code, answer
+
+    def verb(self, verb: str, *words: str) -> tuple[int, Any]:
+        return self.site.ask(f"livepatch.{verb}", *words)
+
+    def over(self) -> Any:
+        """The newest rollout, once it has ended or waits for a person."""
+        code, answer, _ = self.begin_quietly("watch").ended()
+        return answer
+
+    def begin_quietly(self, verb: str) -> Begun:
+        master = self.site.master
+        argv = [SALT_RUN, "--config-dir", str(master.config_file.parent), "--out=json"]
+        return Begun([*argv, f"livepatch.{verb}"], WITHIN)
+
+    def call(
+        self, function: str, *arguments: Any, hosts: tuple[str, ...] = tuple(HOSTS), **keywords: Any
+    ) -> Any:
+        found = self.site.master.cmd(
+            list(hosts), function, *arguments, tgt_type="list", timeout=int(WITHIN), **keywords
+        )
+        assert set(found) == set(hosts), f"{function}: only {sorted(found)} answered"
+        return found
+
+    # -- what the guests say
+
+    def levels(self, hosts: tuple[str, ...] = tuple(HOSTS)) -> dict[str, int]:
+        return {name: one["level"] for name, one in self.call("livepatch.brief", hosts=hosts).items()}
+
+    def kernels_say(self, level: int, hosts: tuple[str, ...] = tuple(HOSTS)) -> bool:
+        said = (self.members[name].guest.exec("cat /proc/meminfo", check=True).text for name in hosts)
+        return all(WORDS[level] in text for text in said)
+
+    def acts(self) -> dict[str, list[str]]:
+        """What each host wrote down, in a word for each act."""
+        found = self.call("livepatch.history", limit=1000)
+        return {name: [f"{one['act']} {one['patch']}" for one in entries] for name, entries in found.items()}
+
+
+class Holding(threading.Thread):
+    """Somebody runs ``livepatch.applied`` on one host after the other, without end."""
+
+    def __init__(self, scene: Scene) -> None:
+        super().__init__(daemon=True)
+        self.scene, self.hosts, self.runs = scene, list(HOSTS), 0
+        self.ended = threading.Event()
+        self.start()
+
+    def run(self) -> None:
+        while not self.ended.is_set():
+            for host in list(self.hosts):
+                arguments = ("livepatch.applied", "held")
+                done = self.scene.site.master.cmd(
+                    [host], "state.single", *arguments, tgt_type="list", timeout=60
+                )
+                self.runs += bool(done)
+
+    def end(self) -> None:
+        self.ended.set()
+        self.join()
+
+
+@pytest.fixture(scope="module")
+def scene(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
+    with contextlib.ExitStack() as stack:
+        place = tmp_path_factory.mktemp("rollout") / "site"
+        place.mkdir()
+        yield Scene(place, stack)
+
+
+@pytest.fixture
+def holding(scene: Scene) -> Iterator[Holding]:
+    thread = Holding(scene)
+    try:
+        yield thread
+    finally:
+        thread.end()
+
+
+def test_canary_waves_done_and_a_host_that_was_away(scene: Scene, holding: Holding) -> None:
+    """hv3 is off when it is planned; it comes back and catches up, under the same soak."""
+    holding.hosts.remove("hv3")
+    away = scene.members["hv3"].guest.process.pid
+    os.kill(away, signal.SIGSTOP)
+    try:
+        rollout = scene.begin(
+            "rollout", "hv*", "1", WHY, **{**OPTIONS, "late": "catch_up", "late_for": "3600", "timeout": "90"}
+        )
+        rollout.until_said("canaries: soak")
+        assert scene.kernels_say(1, ("hv1",))
+        assert scene.kernels_say(0, ("hv2", "hv4"))  # in spite of whoever holds them to their level
+        rollout.until_said("late")
+    finally:
+        os.kill(away, signal.SIGCONT)
+    rollout.ended()  # the engine waits for whoever is late
+    done = scene.over()
+    assert (done["state"], done["counts"]) == ("completed", {"healthy": 4}), done
+    assert scene.kernels_say(1)
+    assert scene.acts() == dict.fromkeys(HOSTS, ["load lp_level_1"])
+    assert holding.runs > 0
+
+
+def test_owner_and_master_killed_in_mid_wave(scene: Scene, holding: Holding) -> None:
+    """Paused, resumed and promoted by hand; then both are killed: nobody is told anything twice."""
+    rollout = scene.begin("rollout", "hv*", "2", WHY, **{**OPTIONS, "canary_soak": "3600"})
+    rollout.until_said("canaries: soak")
+    assert scene.verb("pause", WHY)[0] == 0
+    code, paused, _ = rollout.ended()
+    assert (code, paused["state"]) == (1, "paused"), paused
+    assert scene.levels() == {"hv1": 2, "hv2": 1, "hv3": 1, "hv4": 1}
+    assert scene.verb("resume", WHY)[0] == 0
+    watching = scene.begin_quietly("watch")
+    assert scene.verb("promote", WHY)[0] == 0
+    watching.until_said("wave 1: dispatch")
+    watching.kill()
+    holding.end()
+    scene.site.master.kill()  # the engine that drives it among the rest
+    scene.site.master.start_again()
+    done = scene.over()
+    assert (done["state"], done["counts"]) == ("completed", {"healthy": 4}), done
+    assert scene.kernels_say(2)
+    assert scene.acts() == dict.fromkeys(HOSTS, ["load lp_level_1", "load lp_level_2"])
+
+
+def test_a_host_that_stalls_then_rolled_back_by_hand(scene: Scene) -> None:
+    code, stopped = scene.rollout(STALLS, waves="['100%']", max_per_domain="2")
+    assert (code, stopped["state"]) == (1, "paused"), stopped
+    assert stopped["hosts"]["hv4"]["state"] == "stalled", stopped
+    assert scene.levels() == {"hv1": 3, "hv2": 3, "hv3": 3, "hv4": 2}
+    code, back = scene.verb("rollback", stopped["id"], WHY)
+    assert code == 0, back
+    done = scene.over()
+    assert done["state"] == "rolled_back", done
+    assert set(scene.levels().values()) == {2}
+    assert scene.kernels_say(2)
+
+
+def test_a_probe_that_fails_on_the_canary(scene: Scene, holding: Holding) -> None:
+    before = scene.acts()
+    scene.members["hv1"].guest.put("/root/picky", "")
+    code, undone = scene.rollout(ILL)
+    scene.members["hv1"].guest.exec("rm /root/picky", check=True)
+    assert (code, undone["state"]) == (1, "rolled_back"), undone
+    assert set(scene.levels().values()) == {2}
+    assert scene.kernels_say(2)
+    after = scene.acts()
+    assert {name: after[name] for name in OTHERS} == {name: before[name] for name in OTHERS}
+    assert after["hv1"][len(before["hv1"])] == "load lp_nanosleep"
+
+
+def test_a_level_that_takes_its_host_down(scene: Scene) -> None:
+    """Lost after the patch: nobody else gets it, who has it goes back, and it is blocked for the fleet."""
+    victim = scene.members["hv2"].guest
+    victim.put("/var/lib/moody-panic", "")
+    code, done = scene.rollout(
+        DEADLY, on_fail="rollback_all", block_on_rollback="True", move_deadline="60", stage_deadline="60"
+    )
+    assert code == 1
+    assert done["tripped"][0]["counter"] == "lost", done
+    with pytest.raises(GuestError, match="panic"):
+        victim.check_alive()
+    alive = ("hv1", "hv3", "hv4")
+    assert set(scene.levels(alive).values()) == {2}
+    assert scene.kernels_say(2, alive)
+    states = {
+        name: one["state"] for name, one in scene.verb("status", done["id"], "hosts=True")[1]["hosts"].items()
+    }
+    assert states["hv1"] == "rolled_back", states
+    code, refused = scene.rollout(DEADLY)
+    assert code == 1
+    assert "blocked" in refused["comment"]
