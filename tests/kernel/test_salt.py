@@ -42,7 +42,7 @@ class Fleet:
             self.hosts[name] = host
             self._publish(kernel.release, note_build_id(host.guest.get("/sys/kernel/notes")), build(kernel))
         self.approve(None)
-        self.salt("saltutil.sync_all")
+        self.salt("saltutil.sync_all")  # file by file: a minute for an emulated minion with nothing beside it
 
     def _publish(self, release: str, build_id: str, modules: dict[str, Path]) -> None:
         levels = {1: modules["lp_level_1"], 2: modules["lp_level_2"]}
@@ -78,7 +78,7 @@ class Fleet:
 
     def salt(self, function: str, *arguments: str, returncode: int = 0) -> dict[str, Any]:
         """``salt '*' function ...``; what each host returned."""
-        ended = self.master.run("salt", "--out=json", "*", function, *arguments, timeout=300)
+        ended = self.master.run("salt", "--out=json", "*", function, *arguments, timeout=900)
         assert ended.returncode == returncode, ended.stdout + ended.stderr
         returned = documents(ended.stdout)
         assert set(returned) == set(ROLES), returned
