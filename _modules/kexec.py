@@ -17,8 +17,6 @@ is 1 whenever ``result`` is False.
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import salt.utils.args
 from salt.exceptions import CommandExecutionError, SaltException, SaltInvocationError
 
@@ -26,16 +24,13 @@ import livepatch_core
 
 livepatch_core.refresh()
 
-from livepatch_core.errors import LivepatchError
+from livepatch_core.host import calls
 from livepatch_core.host.context import Host
-from livepatch_core.host.outcome import refused
-from livepatch_core.host.settings import parse_settings
 from livepatch_core.kexec import boot as kexec_boot
 from livepatch_core.kexec import candidates as kexec_candidates
 from livepatch_core.kexec import load as kexec_load
 from livepatch_core.kexec import status as kexec_status
 from livepatch_core.kexec.leave import How
-from livepatch_core.words import Kind
 
 __virtualname__ = "kexec"
 
@@ -183,9 +178,12 @@ def boot(
         salt 'host1' kexec.boot newest reason='CVE-2026-1 cannot be patched live'
     """
 
+    manner = None if how is None else calls.word("how", how, How, SaltInvocationError)
+    seconds = calls.seconds("delay", delay, SaltInvocationError, zero=True)
+
     def act(host, testing):
         wish = None if kernel is None else _wish(kernel, image, initrd, cmdline, override, testing)
-        return kexec_boot.boot(host, kexec_boot.Order(wish, reason, _how(how), _seconds(delay), testing))
+        return kexec_boot.boot(host, kexec_boot.Order(wish, reason, manner, seconds, testing))
 
     return _act(kwargs, test, act)
 
@@ -199,30 +197,14 @@ def _host(kwargs):
     unknown.pop("saltenv", None)
     if unknown:
         salt.utils.args.invalid_kwargs(unknown)
-    try:
-        settings = parse_settings(__opts__.get("livepatch"))
-    except LivepatchError as problem:
-        raise CommandExecutionError(str(problem)) from problem
-    who = {
-        "user": str(kwargs.get("__pub_user", "")),
-        "jid": str(kwargs.get("__pub_jid", "")),
-        "id": __opts__["id"],
-    }
+    settings = _answer(lambda: calls.settings_of(__opts__))
     saltenv = kwargs.get("saltenv") or __opts__.get("saltenv") or "base"
-    return Host(settings, lambda name: _fetch(f"{settings.catalog.rstrip('/')}/{name}", saltenv), who)
+    served = calls.from_catalog(settings, _cache_file, (SaltException,), saltenv)
+    return Host(settings, served, calls.who(kwargs, __opts__))
 
 
-def _fetch(url, saltenv):
-    """The bytes behind a URL of the file client; None where there is no such file."""
-    try:
-        path = __salt__["cp.cache_file"](url, saltenv)
-    except SaltException as problem:
-        raise LivepatchError(
-            Kind.CATALOG,
-            f"{url} could not be fetched ({type(problem).__name__}: {problem}); nothing was changed.",
-            remedy="See whether the master answers this minion.",
-        ) from problem
-    return Path(path).read_bytes() if path else None
+def _cache_file(url, saltenv):
+    return __salt__["cp.cache_file"](url, saltenv)
 
 
 def _wish(kernel, image, initrd, cmdline, override, test):
@@ -236,48 +218,16 @@ def _wish(kernel, image, initrd, cmdline, override, test):
         image=image,
         initrd=None if initrd is False else initrd,
         cmdline=cmdline,
-        override=_names(override),
+        override=calls.names("override", override, SaltInvocationError),
         test=test,
     )
 
 
-def _names(value):
-    if value is None:
-        return ()
-    names = value.split(",") if isinstance(value, str) else value
-    if not isinstance(names, (list, tuple)) or not all(isinstance(name, str) for name in names):
-        raise SaltInvocationError(f"override is {value!r}, not a list of names")
-    return tuple(name.strip() for name in names)
-
-
-def _how(value):
-    try:
-        return None if value is None else How(value)
-    except ValueError:
-        raise SaltInvocationError(f"how is {value!r}, not one of {', '.join(How)}") from None
-
-
-def _seconds(value):
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value < 86_400:
-        raise SaltInvocationError(f"delay is {value!r}, not seconds (from 0, less than a day)")
-    return float(value)
-
-
 def _act(kwargs, test, perform):
-    """Run an act: its document and the return code that goes with it, also when it was refused."""
-    host = _host(kwargs)
-    try:
-        outcome = perform(host, bool(test) or bool(__opts__.get("test")))
-    except LivepatchError as error:
-        outcome = refused(error)
-    if outcome.result is False:
-        __context__["retcode"] = 1
-    return outcome.document()
+    """Run an act: its document, and the return code that goes with it."""
+    host, testing = _host(kwargs), bool(test) or bool(__opts__.get("test"))
+    return calls.concluded(lambda: perform(host, testing), __context__).document()
 
 
-def _answer(ask):
-    """Run a question; what cannot be answered is an error of the job."""
-    try:
-        return ask()
-    except LivepatchError as error:
-        raise CommandExecutionError(str(error)) from error
+def _answer(question):
+    return calls.answered(question, CommandExecutionError)

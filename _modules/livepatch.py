@@ -47,7 +47,7 @@ livepatch_core.refresh()
 
 from livepatch_core.errors import LivepatchError
 from livepatch_core.host import apply as host_apply
-from livepatch_core.host import byhand, events, inquiry, journal, lastact, soak, told, watch
+from livepatch_core.host import byhand, calls, events, inquiry, journal, lastact, soak, told, watch
 from livepatch_core.host import cves as host_cves
 from livepatch_core.host import persist as host_persist
 from livepatch_core.host import revert as host_revert
@@ -55,9 +55,7 @@ from livepatch_core.host import stage as host_stage
 from livepatch_core.host import status as host_status
 from livepatch_core.host.context import Host
 from livepatch_core.host.move import Wish
-from livepatch_core.host.outcome import refused
 from livepatch_core.host.recognise import recognise
-from livepatch_core.host.settings import parse_settings
 from livepatch_core.kernel.patches import read_patches
 from livepatch_core.words import Kind, OnStall
 
@@ -76,7 +74,7 @@ def status(**kwargs):
     """
     What the kernel of this host is: verdict and reason, flags, level and approved level, patches with the
     functions in force, stragglers, fixes (CVE) in force, what the next boot will load, whether a reboot is
-    owed. Reads only.
+    owed. Changes nothing in the kernel; a crash that the master was not told of is told now.
 
     The verdict is one of ``patched``, ``patching``, ``stalled``, ``reverting``, ``unpatched``, ``uncovered``,
     ``unsupported``, ``unknown``; it is ``patched`` only when the transition has ended and every function that
@@ -179,7 +177,8 @@ def preflight(path=None, level=None, reason=None, approval=None, override=None, 
     """
     host = _host(kwargs)
     if path is not None:
-        return _answer(lambda: inquiry.preflight_file(host, _read(path), _names(override)))
+        allowed = _checked(calls.names, "override", override)
+        return _answer(lambda: inquiry.preflight_file(host, _read(path), allowed))
     if level is None and approval is None:
         approval = _approval_in_pillar()
     if level is not None and reason is None:
@@ -324,7 +323,7 @@ def wait(timeout=75, **kwargs):
 
         salt 'host1' livepatch.wait timeout=30
     """
-    return _act("wait", kwargs, lambda host: watch.wait(host, _seconds("timeout", timeout)))
+    return _act("wait", kwargs, lambda host: watch.wait(host, _checked(calls.seconds, "timeout", timeout)))
 
 
 def history(limit=20, **kwargs):
@@ -608,21 +607,14 @@ def _host(kwargs):
     unknown.pop("saltenv", None)
     if unknown:
         salt.utils.args.invalid_kwargs(unknown)
-    try:
-        settings = parse_settings(__opts__.get("livepatch"))
-    except LivepatchError as problem:
-        raise CommandExecutionError(str(problem)) from problem
-    who = {
-        "user": str(kwargs.get("__pub_user", "")),
-        "jid": str(kwargs.get("__pub_jid", "")),
-        "id": __opts__["id"],
-    }
+    settings = _answer(lambda: calls.settings_of(__opts__))
     saltenv = kwargs.get("saltenv") or __opts__.get("saltenv") or "base"
+    served = calls.from_catalog(settings, _cache_file, (SaltException,), saltenv)
+    return Host(settings, host_stage.serving(settings, served), calls.who(kwargs, __opts__), ask=_ask)
 
-    def fetch(name):
-        return _fetch(f"{settings.catalog.rstrip('/')}/{name}", saltenv)
 
-    return Host(settings, host_stage.serving(settings, fetch), who, ask=_ask)
+def _cache_file(url, saltenv):
+    return __salt__["cp.cache_file"](url, saltenv)
 
 
 def _brief(host, health):
@@ -648,25 +640,13 @@ def _approval_in_pillar():
     return value.get("approval") if isinstance(value, Mapping) else {"error": "livepatch is no mapping"}
 
 
-def _fetch(url, saltenv):
-    """The bytes behind a URL of the file client; None where there is no such file."""
-    try:
-        path = __salt__["cp.cache_file"](url, saltenv)
-    except SaltException as problem:
-        raise LivepatchError(
-            Kind.CATALOG,
-            f"{url} could not be fetched ({type(problem).__name__}: {problem}); nothing was changed.",
-            remedy="See whether the master answers this minion.",
-        ) from problem
-    return Path(path).read_bytes() if path else None
-
-
 def _read(path):
     """A module file from the host or from the file server."""
     if not isinstance(path, str) or not path:
         raise SaltInvocationError(f"path is {path!r}, not the path of a file")
     if "://" in path:
-        data = _fetch(path, __opts__.get("saltenv") or "base")
+        saltenv = __opts__.get("saltenv") or "base"
+        data = calls.fetch(_cache_file, (SaltException,), path, saltenv)
     else:
         try:
             data = Path(path).read_bytes()
@@ -686,20 +666,20 @@ def _wish(level, reason, approval, on_stall, deadline, override, test):
         approval=approval,
         level=level,
         reason=reason,
-        on_stall=_stall_word(on_stall),
-        deadline=None if deadline is None else _seconds("deadline", deadline),
-        override=_names(override),
-        test=bool(test) or bool(__opts__.get("test")),
+        on_stall=None if on_stall is None else _checked(calls.word, "on_stall", on_stall, OnStall),
+        deadline=None if deadline is None else _checked(calls.seconds, "deadline", deadline),
+        override=_checked(calls.names, "override", override),
+        test=_testing(test),
     )
 
 
 def _order(reason, on_stall, deadline, override, test):
     return byhand.Order(
         reason=reason,
-        on_stall=_stall_word(on_stall),
-        deadline=None if deadline is None else _seconds("deadline", deadline),
-        override=_names(override),
-        test=bool(test) or bool(__opts__.get("test")),
+        on_stall=None if on_stall is None else _checked(calls.word, "on_stall", on_stall, OnStall),
+        deadline=None if deadline is None else _checked(calls.seconds, "deadline", deadline),
+        override=_checked(calls.names, "override", override),
+        test=_testing(test),
     )
 
 
@@ -713,41 +693,21 @@ def _expected(level, test):
     return level
 
 
-def _stall_word(value):
-    try:
-        return None if value is None else OnStall(value)
-    except ValueError:
-        words = ", ".join(OnStall)
-        raise SaltInvocationError(f"on_stall is {value!r}, not one of {words}") from None
-
-
-def _names(value):
-    if value is None:
-        return ()
-    names = value.split(",") if isinstance(value, str) else value
-    if not isinstance(names, (list, tuple)) or not all(isinstance(name, str) for name in names):
-        raise SaltInvocationError(f"override is {value!r}, not a list of names")
-    return tuple(name.strip() for name in names)
-
-
-def _seconds(name, value):
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value < 86_400:
-        raise SaltInvocationError(f"{name} is {value!r}, not seconds (more than 0, less than a day)")
-    return float(value)
+def _checked(check, name, value, *more):
+    """An argument as ``livepatch_core.host.calls`` checks it."""
+    return check(name, value, *more, SaltInvocationError)
 
 
 def _act(verb, kwargs, perform):
-    """Run an act: its document and the return code that goes with it, also when it was refused; the master
-    is told what it changed."""
+    """Run an act: its document, and the return code that goes with it; the master is told what it changed."""
     host = _host(kwargs)
-    try:
-        outcome = perform(host)
-    except LivepatchError as error:
-        outcome = refused(error)
-    if outcome.result is False:
-        __context__["retcode"] = 1
+    outcome = calls.concluded(lambda: perform(host), __context__)
     _tell(host, events.of_act(verb, outcome, host.who))
     return outcome.document()
+
+
+def _answer(question):
+    return calls.answered(question, CommandExecutionError)
 
 
 def _tell(host, event):
@@ -780,11 +740,3 @@ def _call(function, *args, **kwargs):
     if not done:
         log.warning("%s (%s) reached no minion", function, ", ".join(map(str, args[:1])))
     return done
-
-
-def _answer(ask):
-    """Run a question; what cannot be answered is an error of the job."""
-    try:
-        return ask()
-    except LivepatchError as error:
-        raise CommandExecutionError(str(error)) from error

@@ -35,10 +35,8 @@ livepatch_core.refresh()
 from livepatch_core.drain import drain as host_drain
 from livepatch_core.drain.record import Means
 from livepatch_core.drain.virsh import URI, Virsh
-from livepatch_core.errors import LivepatchError
+from livepatch_core.host import calls
 from livepatch_core.host.context import Host
-from livepatch_core.host.outcome import refused
-from livepatch_core.host.settings import parse_settings
 
 __virtualname__ = "livepatch_drain"
 
@@ -120,30 +118,16 @@ def _call(kwargs, given, test=False):
         raise CommandExecutionError(f"livepatch_drain in the minion configuration: only {', '.join(KEYS)}")
     chosen = {**configured, **{key: value for key, value in given.items() if value is not None}}
     order = host_drain.Order(
-        means=_means(chosen.get("means", "save")),
-        timeout=_seconds(chosen.get("timeout", host_drain.LEAVE_SECONDS)),
+        means=calls.word("means", chosen.get("means", "save"), Means, SaltInvocationError),
+        timeout=calls.seconds(
+            "timeout", chosen.get("timeout", host_drain.LEAVE_SECONDS), SaltInvocationError
+        ),
         command=_words("command", chosen.get("command", [])),
         back=_words("back", chosen.get("back", [])),
         test=bool(test) or bool(__opts__.get("test")),
     )
-    try:
-        settings = parse_settings(__opts__.get("livepatch"))
-    except LivepatchError as problem:
-        raise CommandExecutionError(str(problem)) from problem
-    return Host(settings, lambda name: None), Virsh(str(chosen.get("uri", URI))), order
-
-
-def _means(value):
-    try:
-        return Means(value)
-    except ValueError:
-        raise SaltInvocationError(f"means is {value!r}, not one of {', '.join(Means)}") from None
-
-
-def _seconds(value):
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value < 86_400:
-        raise SaltInvocationError(f"timeout is {value!r}, not seconds (more than 0, less than a day)")
-    return float(value)
+    host = Host(_answer(lambda: calls.settings_of(__opts__)), lambda name: None, calls.who(kwargs, __opts__))
+    return host, Virsh(str(chosen.get("uri", URI))), order
 
 
 def _words(name, value):
@@ -153,19 +137,9 @@ def _words(name, value):
 
 
 def _act(perform):
-    """Run an act: its document and the return code that goes with it, also when it was refused."""
-    try:
-        outcome = perform()
-    except LivepatchError as error:
-        outcome = refused(error)
-    if outcome.result is False:
-        __context__["retcode"] = 1
-    return outcome.document()
+    """Run an act: its document, and the return code that goes with it."""
+    return calls.concluded(perform, __context__).document()
 
 
-def _answer(ask):
-    """Run a question; what cannot be answered is an error of the job."""
-    try:
-        return ask()
-    except LivepatchError as error:
-        raise CommandExecutionError(str(error)) from error
+def _answer(question):
+    return calls.answered(question, CommandExecutionError)

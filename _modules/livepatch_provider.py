@@ -25,10 +25,8 @@ import livepatch_core
 
 livepatch_core.refresh()
 
-from livepatch_core.errors import LivepatchError
+from livepatch_core.host import calls
 from livepatch_core.host.context import Host
-from livepatch_core.host.outcome import refused
-from livepatch_core.host.settings import parse_settings
 from livepatch_core.providers import acts, face
 
 __virtualname__ = "livepatch_provider"
@@ -53,10 +51,7 @@ def status(**kwargs):
         salt '*' livepatch_provider.status
     """
     _call(kwargs)
-    try:
-        return face.others(face.Site())
-    except LivepatchError as error:
-        raise CommandExecutionError(str(error)) from error
+    return calls.answered(lambda: face.others(face.Site()), CommandExecutionError)
 
 
 def apply(provider, reason=None, test=False, **kwargs):
@@ -111,28 +106,14 @@ def _call(kwargs):
     allowed = configured.get("allow", []) if isinstance(configured, Mapping) else None
     if not isinstance(allowed, list) or set(configured) - {"allow"}:
         raise CommandExecutionError("livepatch_provider in the minion configuration: only allow, a list")
-    try:
-        settings = parse_settings(__opts__.get("livepatch"))
-    except LivepatchError as problem:
-        raise CommandExecutionError(str(problem)) from problem
-    who = {
-        "user": str(kwargs.get("__pub_user", "")),
-        "jid": str(kwargs.get("__pub_jid", "")),
-        "id": __opts__["id"],
-    }
-    return Host(settings, lambda name: None, who), tuple(allowed)
+    settings = calls.answered(lambda: calls.settings_of(__opts__), CommandExecutionError)
+    return Host(settings, lambda name: None, calls.who(kwargs, __opts__)), tuple(allowed)
 
 
 def _act(perform, provider, reason, test, kwargs):
-    """Run an act: its document and the return code that goes with it, also when it was refused."""
+    """Run an act: its document, and the return code that goes with it."""
     if not isinstance(provider, str):
         raise SaltInvocationError(f"provider is {provider!r}, not a name")
     host, allowed = _call(kwargs)
     order = acts.Order(provider, reason, allowed, bool(test) or bool(__opts__.get("test")))
-    try:
-        outcome = perform(host, face.Site(), order)
-    except LivepatchError as error:
-        outcome = refused(error)
-    if outcome.result is False:
-        __context__["retcode"] = 1
-    return outcome.document()
+    return calls.concluded(lambda: perform(host, face.Site(), order), __context__).document()

@@ -648,8 +648,6 @@ def _master():
 def _draw(master, tgt, level, tgt_type, timeout, given):
     """The plan, and the ids that the target could not be held against."""
     saltfleet.refuse_unusable(__opts__)
-    if type(timeout) is not int or not 0 < timeout < 3600:
-        raise calls.bad_argument(f"timeout is {timeout!r}, not seconds")
     standings = tuple(payloads.standings(master))
     wanted = {key: value for key, value in given.items() if key in options.KEYS}  # Salt adds its own
     asked = options.parse_options(wanted, level=inventory.offers(standings, level, ()).level)
@@ -657,7 +655,7 @@ def _draw(master, tgt, level, tgt_type, timeout, given):
     with _salt() as salt:
         fleet = saltfleet.SaltFleet(salt, master, "plan", NOBODY)
         grains = (asked.domain_grain, asked.role_grain)
-        answers = inventory.ask(fleet, CLOCK, hosts, grains, float(timeout))
+        answers = inventory.ask(fleet, CLOCK, hosts, grains, calls.timeout(timeout))
     frozen, held = ledger.frozen(master.state_dir, hosts), standing.held(verbs.root(master))
     facts = [
         inventory.facts_of(

@@ -41,6 +41,7 @@ from livepatch_core.ledger import acts, recover
 from livepatch_core.ledger import show as showing
 from livepatch_core.ledger.grants import grants_for, released
 from livepatch_core.ledger.handout import hand_out
+from livepatch_core.rollout import targets
 from livepatch_core.words import Kind
 
 __virtualname__ = "livepatch_ledger"
@@ -300,29 +301,17 @@ def _resolve(tgt, tgt_type):
             "match every host; nothing was changed.",
             remedy="Give the hosts as a list.",
         )
-    if not isinstance(tgt, (str, list)) or not tgt or not isinstance(tgt_type, str):
-        raise LivepatchError(Kind.ARGUMENT, f"The target is {tgt!r} ({tgt_type!r}); nothing was changed.")
+    check = salt.utils.minions.CkMinions(__opts__).check_minions
     try:
-        found = salt.utils.minions.CkMinions(__opts__).check_minions(tgt, tgt_type)
+        return targets.resolve(check, tgt, tgt_type, lambda name: True)[0]
     except SaltException as problem:
-        raise LivepatchError(
-            Kind.ARGUMENT, f"The target {tgt!r} is none: {problem}; nothing was changed."
-        ) from problem
-    if tgt_type == "list":
-        wanted = tgt.split(",") if isinstance(tgt, str) else tgt
-        unknown = sorted({str(one).strip() for one in wanted} - set(found["minions"]))
-        if unknown:
-            raise LivepatchError(
-                Kind.ARGUMENT, f"There is no accepted key of {', '.join(unknown)}; nothing was changed."
-            )
-    return found["minions"]
+        raise calls.bad_argument(f"The target {tgt!r} is none: {problem}") from problem
 
 
 def _ask(tgt, tgt_type, timeout):
     """livepatch.status of each host that answers in time."""
     minions = _resolve(tgt, tgt_type)
-    if type(timeout) is not int or not 0 < timeout < 3600:
-        raise LivepatchError(Kind.ARGUMENT, f"timeout is {timeout!r}, not seconds; nothing was changed.")
+    calls.timeout(timeout)
     with salt.client.get_local_client(mopts=__opts__) as client:
         job = client.run_job(minions, "livepatch.status", tgt_type="list", timeout=timeout, listen=True)
         if not job:

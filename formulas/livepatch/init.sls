@@ -12,12 +12,9 @@ livepatch-level:
       - livepatch-pyelftools
 
 {%- if livepatch.persist and livepatch.systemd %}
-# Only where a level is in force: a host at level 0 has nothing to keep.
 livepatch-kept:
   livepatch.persisted:
     - require:
       - livepatch: livepatch-level
       - service: livepatch-boot.service-enabled
-    - onlyif:
-      - fun: livepatch.at_level
 {%- endif %}

@@ -208,7 +208,8 @@ def test_highstate_takes_three_hosts_to_their_level(scene: Scene) -> None:
     with scene.site.master.events() as events:
         done = scene.highstate()
         for host, states in done.items():
-            assert states["livepatch-level"]["changes"] == predicted[host]["livepatch-level"]["changes"]
+            for name in {"livepatch-level", "livepatch-kept"} & set(states):
+                assert states[name]["changes"] == predicted[host][name]["changes"], (host, name)
             changed = {name for name, one in states.items() if one["changes"]}
             foreseen = {name for name, one in predicted[host].items() if one["changes"]}
             assert foreseen <= changed, (host, foreseen - changed)
@@ -304,19 +305,12 @@ def test_a_foreign_module_is_heard_of(scene: Scene) -> None:
     guest.exec("echo 0 > /sys/kernel/livepatch/lp_stacked/enabled", check=True)
     _, said = scene.heard.wait("hv1", "drift", since)
     assert (said["old"], said["new"]) == (["lp_stacked"], [])
-    drift = [("drift", [], ["lp_stacked"]), ("drift", ["lp_stacked"], [])]
     moves = [("level", 0, 1), ("level", 1, 2), ("level", 2, 1)]
-    assert in_order(scene.heard.changes("hv1"), [*moves, *drift])
-    assert scene.heard.changes("hv1")[-2:] == drift
-    assert in_order(scene.heard.changes("hv2"), moves)
-    assert in_order(scene.heard.changes(BOOTS), moves)
-
-
-def in_order(heard: list[Any], possible: list[Any]) -> bool:
-    """Nothing else was heard, and nothing twice. A move may be missed: a look that follows a reload of the
-    beacons has nothing to compare with (an act has the grains read anew, which reloads them)."""
-    left = iter(possible)
-    return all(one in left for one in heard)
+    drift = [("drift", [], ["lp_stacked"]), ("drift", ["lp_stacked"], [])]
+    assert scene.heard.changes("hv1") == [*moves, *drift]
+    assert scene.heard.changes("hv2") == moves
+    # Where the first look of a boot falls, before or after the minion's own highstate, is chance.
+    assert scene.heard.changes(BOOTS) in (moves, [one for one in moves if one != ("level", 1, 2)])
 
 
 def ping(scene: Scene) -> float:

@@ -168,9 +168,11 @@ def test_a_guest_outlives_the_thread_that_started_it(lab_kernels: dict[Role, Ker
         guest.ping()
 
 
+# A job in the background of a shell is born with SIGINT ignored, and so are its children.
 OWNER = """
-import time
+import signal, time
 from lab import bare, kernels
+signal.signal(signal.SIGINT, signal.default_int_handler)
 guest = bare.start(kernels.kernel("6.1"))
 print(guest.process.pid, guest.place.directory, flush=True)
 time.sleep(600)

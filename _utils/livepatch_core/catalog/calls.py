@@ -54,6 +54,13 @@ def text(name: str, value: object) -> str | None:
     return value or None
 
 
+def timeout(value: object) -> float:
+    """Seconds to wait for hosts, less than an hour."""
+    if type(value) is not int or not 0 < value < 3600:
+        raise bad_argument(f"timeout is {value!r}, not seconds")
+    return float(value)
+
+
 def path(value: object) -> Path:
     """An absolute path: the master's working directory is nobody's."""
     if not isinstance(value, str) or not Path(value).is_absolute():

@@ -11,10 +11,10 @@ from dataclasses import dataclass, replace
 
 from livepatch_core.errors import LivepatchError
 from livepatch_core.host.checks import file, kernel, takeover
-from livepatch_core.host.checks.check import Check
+from livepatch_core.host.checks.check import Check, named
 from livepatch_core.host.facts import Facts
 from livepatch_core.modulefile.model import ModuleFile
-from livepatch_core.words import CheckVerdict, Kind
+from livepatch_core.words import CheckVerdict
 
 OVERRIDABLE = frozenset({file.KERNEL_BUILD.name, file.TARGET_BUILD.name, kernel.STACKS.name})
 
@@ -29,14 +29,7 @@ class Subject:
 
 def examine(subject: Subject, facts: Facts, overrides: Iterable[str] = ()) -> tuple[Check, ...]:
     """Every check; the kernel's come first. Raises LivepatchError for an override that does not exist."""
-    allowed = frozenset(overrides)
-    if allowed - OVERRIDABLE:
-        raise LivepatchError(
-            Kind.ARGUMENT,
-            f"There is nothing to override by the name of {', '.join(sorted(allowed - OVERRIDABLE))}; "
-            "nothing was changed.",
-            remedy=f"These can be overridden: {', '.join(sorted(OVERRIDABLE))}.",
-        )
+    allowed = named(overrides, OVERRIDABLE)
     checks = [
         *kernel.examine(facts),
         *file.examine(subject.module, facts, subject.require_signature),

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 from livepatch_core.errors import LivepatchError
-from livepatch_core.host.checks.check import Check, Question
+from livepatch_core.host.checks.check import Check, Question, named
 from livepatch_core.kexec.facts import Files, Machine
 from livepatch_core.words import CheckVerdict, Kind
 
@@ -47,14 +47,7 @@ class Ready:
 
 def examine(ready: Ready, overrides: Iterable[str] = ()) -> tuple[Check, ...]:
     """Raises LivepatchError (argument) for an override that does not exist."""
-    allowed = frozenset(overrides)
-    if allowed - OVERRIDABLE:
-        raise LivepatchError(
-            Kind.ARGUMENT,
-            f"There is nothing to override by the name of {', '.join(sorted(allowed - OVERRIDABLE))}; "
-            "nothing was changed.",
-            remedy=f"These can be overridden: {', '.join(sorted(OVERRIDABLE))}.",
-        )
+    allowed = named(overrides, OVERRIDABLE)
     answers = (
         _root, _support, _disabled, _loaded, _crash, _image, _release, _initrd, _modules, _signature,
         _cmdline, _memory, _livepatch, _tool,

@@ -42,7 +42,7 @@ class Order(Word):
 
 
 RUNNING, PAUSED = Standing.RUNNING, Standing.PAUSED
-UNDONE = frozenset({Standing.ROLLED_BACK, Standing.SUPERSEDED})
+UNDONE = frozenset({Standing.ROLLED_BACK})
 # In which standings each verb makes sense. rollback also of what has ended: a bad level may show late.
 LEGAL: Mapping[Order, frozenset[Standing]] = {
     Order.PAUSE: frozenset({RUNNING}),

@@ -10,6 +10,8 @@ from typing import Any, Optional, Protocol
 from livepatch_core.rollout.model import Gate, Grant
 from livepatch_core.words import Word
 
+MOST_HOSTS = 500  # of one job: its list travels to every minion of the master (no zmq_filtering by default)
+
 
 class Verb(Word):
     """What hosts are asked. Only move changes anything there."""
@@ -28,7 +30,7 @@ class Fleet(Protocol):
         ...
 
     def publish(self, jid: str, verb: Verb, hosts: Sequence[str], arguments: Mapping[str, Any]) -> None:
-        """Send one job to at most 500 hosts. Raises FleetError when it could not be sent."""
+        """Send one job to at most MOST_HOSTS hosts. Raises FleetError when it could not be sent."""
         ...
 
     def returns(self, jid: str) -> Mapping[str, Any]:

@@ -15,11 +15,10 @@ from livepatch_core.catalog.model import LevelStatus
 from livepatch_core.catalog.shelf import Standing
 from livepatch_core.errors import LivepatchError
 from livepatch_core.rollout.clock import Clock
-from livepatch_core.rollout.fleet import Fleet, Verb
+from livepatch_core.rollout.fleet import MOST_HOSTS, Fleet, FleetError, Verb
 from livepatch_core.rollout.model import Grant, HostFacts
 from livepatch_core.words import Kind
 
-CHUNK = 500  # hosts of one job (saltfleet.MOST_HOSTS)
 GRAIN = "livepatch"  # what this project's own grain is called
 QUARANTINED = re.compile(r"(\d+) quarantined")
 
@@ -41,12 +40,25 @@ def ask(
 ) -> dict[str, Mapping[str, Any]]:
     """A look at each host that answers within ``seconds``, its ``grains`` of those names beside it.
 
-    Raises FleetError.
+    Raises LivepatchError (internal) when they could not be asked.
     """
+    try:
+        return _ask(fleet, clock, hosts, grains, seconds)
+    except FleetError as problem:
+        raise LivepatchError(
+            Kind.INTERNAL,
+            f"The hosts could not be asked how they are: {problem}; nothing was changed.",
+            remedy="See whether the master runs, and its log; then plan again.",
+        ) from problem
+
+
+def _ask(
+    fleet: Fleet, clock: Clock, hosts: Sequence[str], grains: Sequence[str], seconds: float
+) -> dict[str, Mapping[str, Any]]:
     deadline = clock.monotonic() + seconds
     jobs: dict[str, frozenset[str]] = {}
-    for start in range(0, len(hosts), CHUNK):
-        chunk = hosts[start : start + CHUNK]
+    for start in range(0, len(hosts), MOST_HOSTS):
+        chunk = hosts[start : start + MOST_HOSTS]
         jid = fleet.new_jid()
         fleet.publish(jid, Verb.LOOK, chunk, {"grains": list(grains)})
         jobs[jid] = frozenset(chunk)

@@ -102,22 +102,33 @@ def parse(data: bytes, path: Path) -> tuple[list[Record], bytes]:
         try:
             record = decode(line)
         except ValueError as problem:
-            raise _damaged(path, number, str(problem)) from problem
+            raise _damaged(path, f"Line {number}", str(problem)) from problem
         if record is None and number == len(lines) and not torn:
             return (
                 records,
                 line + b"\n",
             )  # a write that the machine lost power in can leave zeros and a newline
         if record is None or record.seq != number:
-            raise _damaged(
-                path, number, "it is not what was written" if record is None else "a line is missing"
-            )
+            why = "it is not what was written" if record is None else "a line is missing"
+            raise _damaged(path, f"Line {number}", why)
         records.append(record)
     return records, torn
 
 
 def last(path: Path) -> Optional[Record]:
-    """The last whole line, without reading the others."""
+    """The last whole line, without reading the others; None where it is none of ours. Raises LivepatchError
+    (journal)."""
+    try:
+        line = _last_line(path)
+    except OSError as problem:
+        raise _unreadable(path, problem) from problem
+    try:
+        return decode(line) if line else None
+    except ValueError as problem:
+        raise _damaged(path, "The last line", str(problem)) from problem
+
+
+def _last_line(path: Path) -> bytes:
     with path.open("rb") as stream:
         size, length = stream.seek(0, os.SEEK_END), TAIL
         while True:
@@ -125,7 +136,7 @@ def last(path: Path) -> Optional[Record]:
             complete = stream.read().rpartition(b"\n")[0]
             line = complete.rpartition(b"\n")[2]
             if length >= size or len(line) < len(complete):
-                return decode(line) if line else None
+                return line
             length *= 4
 
 
@@ -133,21 +144,25 @@ def read_bytes(path: Path) -> bytes:
     try:
         return path.read_bytes()
     except OSError as problem:
-        raise LivepatchError(
-            Kind.JOURNAL,
-            f"The rollout's journal {path} could not be read ({problem.strerror}); nothing was done.",
-            remedy="See whether the rollout's id is right and the file system is sound.",
-        ) from problem
+        raise _unreadable(path, problem) from problem
+
+
+def _unreadable(path: Path, problem: OSError) -> LivepatchError:
+    return LivepatchError(
+        Kind.JOURNAL,
+        f"The rollout's journal {path} could not be read ({problem.strerror}); nothing was done.",
+        remedy="See whether the rollout's id is right, the file system is sound, and you are its user.",
+    )
 
 
 def _keep(path: Path, torn: bytes, after: int) -> None:
     files.write(path.with_name(f"torn-after-{after}"), torn, None, files.PRIVATE_FILE)
 
 
-def _damaged(path: Path, number: int, why: str) -> LivepatchError:
+def _damaged(path: Path, what: str, why: str) -> LivepatchError:
     return LivepatchError(
         Kind.JOURNAL,
-        f"Line {number} of the rollout's journal {path} cannot be relied on ({why}); nothing was done, "
+        f"{what} of the rollout's journal {path} cannot be relied on ({why}); nothing was done, "
         "and the rollout stands still.",
         remedy="Keep the file. Restore it from a copy, or freeze the hosts and plan anew.",
     )

@@ -11,19 +11,9 @@ from livepatch_core.rollout.limits import next_round
 from livepatch_core.rollout.model import When
 from livepatch_core.rollout.records import Type
 from livepatch_core.rollout.state import State
-from livepatch_core.rollout.states import ABSENTEES, Phase, Place, Standing
+from livepatch_core.rollout.states import ABSENTEES, NOT_THERE, Phase, Place, Standing
 from livepatch_core.rollout.steps import CheckRelease, Rest, Step, Write, batches
 from livepatch_core.rollout.windows import Opening, open_at
-
-EXCEPTIONS = (
-    Place.FAILED,
-    Place.STALLED,
-    Place.UNREACHABLE,
-    Place.LOST,
-    Place.SKIPPED,
-    Place.ABSENT,
-    Place.PENDING,
-)
 
 
 def advance(state: State, now: Now) -> Step | Rest:
@@ -159,7 +149,7 @@ def _late(state: State, now: Now) -> Step | Rest:
 
 
 def _completed(state: State) -> dict[str, str]:
-    left = {str(place): state.counts[place] for place in EXCEPTIONS if state.counts[place]}
+    left = {str(place): state.counts[place] for place in Place if place in NOT_THERE and state.counts[place]}
     if not left:
         return {"state": str(Standing.COMPLETED), "reason": "every eligible host is at its level"}
     said = ", ".join(f"{count} {place}" for place, count in left.items())

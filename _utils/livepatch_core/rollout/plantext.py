@@ -10,6 +10,7 @@ from typing import Any, Optional
 from zoneinfo import ZoneInfo
 
 from livepatch_core.rollout.arithmetic import COUNTERS, soak_after
+from livepatch_core.rollout.fleet import MOST_HOSTS
 from livepatch_core.rollout.model import CANARY, Group, OnFail, Options, Placing, Plan
 from livepatch_core.rollout.plandoc import plan_hash, rollout_id
 from livepatch_core.rollout.windows import describe, describe_blackout
@@ -144,7 +145,7 @@ def _domains(plan: Plan) -> Iterator[str]:
     if limits:
         yield f"DOMAINS ({plan.options.domain_grain}), hosts that may be in flight or have failed in each"
         yield from (f"{limit:7}  {_some(names)}" for limit, names in sorted(limits.items()))
-        yield f"{plan.options.parallel or 'any':>7}  in all, at most 500 in one job"
+        yield f"{plan.options.parallel or 'any':>7}  in all, at most {MOST_HOSTS} in one job"
 
 
 def _times(plan: Plan, clock: _Clock) -> Iterator[str]:

@@ -20,11 +20,10 @@ from livepatch_core.errors import LivepatchError
 from livepatch_core.ledger import model as ledger_model
 from livepatch_core.ledger import rollouts as ledger_rollouts
 from livepatch_core.rollout import events, measuring, payloads
-from livepatch_core.rollout.fleet import FleetError, Verb
+from livepatch_core.rollout.fleet import MOST_HOSTS, FleetError, Verb
 from livepatch_core.rollout.model import Gate, Grant
 from livepatch_core.words import Kind
 
-MOST_HOSTS = 500  # of one job: the list travels to every minion of the master
 PUBLISH_SECONDS = 30  # for the master to take a job; it answers in milliseconds unless it is overloaded
 FUNCTIONS = {Verb.STAGE: "livepatch.stage", Verb.MOVE: "livepatch.apply", Verb.LOOK: "livepatch.brief"}
 ALWAYS = {Verb.LOOK: {"health": True}}

@@ -18,7 +18,6 @@ class Standing(Word):
     ROLLING_BACK = "rolling_back"
     ROLLED_BACK = "rolled_back"
     ROLLBACK_FAILED = "rollback_failed"
-    SUPERSEDED = "superseded"
 
 
 ENDED = frozenset(
@@ -28,7 +27,6 @@ ENDED = frozenset(
         Standing.EXCEPTIONS,
         Standing.ROLLED_BACK,
         Standing.ROLLBACK_FAILED,
-        Standing.SUPERSEDED,
     }
 )
 
@@ -74,6 +72,18 @@ BACKWARD = frozenset({Place.RECALLED, Place.ROLLING_BACK})
 OCCUPYING = FORWARD | {Place.FAILED, Place.STALLED, Place.LOST}
 WELL = frozenset({Place.HEALTHY, Place.ALREADY})
 ABSENTEES = frozenset({Place.ABSENT, Place.UNREACHABLE})
+TROUBLED = frozenset(
+    {
+        Place.FAILED,
+        Place.STALLED,
+        Place.UNREACHABLE,
+        Place.LOST,
+        Place.SKIPPED,
+        Place.ROLLBACK_FAILED,
+        Place.NEEDS_REBOOT,
+    }
+)
+NOT_THERE = TROUBLED | {Place.ABSENT, Place.PENDING}  # what keeps a rollout from being simply completed
 RETRIABLE = frozenset({Place.FAILED, Place.STALLED, Place.UNREACHABLE, Place.ABSENT})
 SKIPPABLE = frozenset({Place.PENDING, Place.ABSENT, Place.UNREACHABLE, Place.FAILED, Place.STALLED})
 

@@ -15,23 +15,11 @@ from livepatch_core.rollout.model import Plan
 from livepatch_core.rollout.phases import wave_name
 from livepatch_core.rollout.records import Record, Type
 from livepatch_core.rollout.state import LATECOMERS, Host, State
-from livepatch_core.rollout.states import Place, Standing
+from livepatch_core.rollout.states import TROUBLED, Place
 from livepatch_core.rollout.steps import Rest, Write
 from livepatch_core.words import Kind
 
 PLAN = "plan.json"
-NOTABLE = frozenset(
-    {
-        Place.FAILED,
-        Place.STALLED,
-        Place.UNREACHABLE,
-        Place.LOST,
-        Place.SKIPPED,
-        Place.ABSENT,
-        Place.ROLLBACK_FAILED,
-        Place.NEEDS_REBOOT,
-    }
-)
 
 
 def read(directory: Path) -> State:
@@ -158,15 +146,10 @@ def _domains(state: State) -> dict[str, Any]:
 
 
 def _notable(host: Host) -> bool:
-    return host.rev > 0 or host.place in NOTABLE
+    return host.rev > 0 or host.place in TROUBLED or host.place is Place.ABSENT
 
 
 def _host(host: Host) -> dict[str, Any]:
     """approved: the rev of its newest approval, 0 for none."""
     said: dict[str, Any] = {"state": str(host.place), "approved": host.rev, "before": host.before}
     return {**said, **{key: value for key, value in (("kind", host.kind), ("text", host.text)) if value}}
-
-
-def is_over(standing: Standing) -> bool:
-    """Whether it came to a good end: what the exit code of a verb that waits says."""
-    return standing is Standing.COMPLETED

@@ -6,9 +6,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Optional, Union
 
+from livepatch_core.rollout.fleet import MOST_HOSTS
 from livepatch_core.rollout.records import Type
-
-CHUNK = 500  # Fleet.publish takes no more
 
 
 @dataclass(frozen=True)
@@ -79,10 +78,10 @@ class Rest:
 
 
 def batches(names: Iterable[str], document: int = -1) -> tuple[Batch, ...]:
-    """At most CHUNK hosts each: a job for a list of hosts reaches every minion, which looks for itself in
-    it."""
+    """At most MOST_HOSTS hosts each."""
     whole = tuple(names)
-    return tuple(Batch(whole[start : start + CHUNK], document) for start in range(0, len(whole), CHUNK))
+    starts = range(0, len(whole), MOST_HOSTS)
+    return tuple(Batch(whole[start : start + MOST_HOSTS], document) for start in starts)
 
 
 Step = Union[Write, Send, Admit, Approve, Block, Measure, CheckRelease]

@@ -20,7 +20,7 @@ from livepatch_core.rollout.model import Group, Plan
 from livepatch_core.rollout.owner import OwnerKind
 from livepatch_core.rollout.records import Type
 from livepatch_core.rollout.state import State
-from livepatch_core.rollout.states import Phase, Place, Standing
+from livepatch_core.rollout.states import TROUBLED, Phase, Standing
 from livepatch_core.words import Kind
 
 ROLLOUTS, PLANS, COMMANDS = "rollouts", "plans", commands.FOLDER
@@ -28,17 +28,6 @@ PLANS_KEPT = 20
 HASH_SHOWN = 12  # digits of a plan's hash that name it; as many as anybody will compare by eye
 GOOD = frozenset({Standing.COMPLETED, Standing.EXCEPTIONS})
 WANTED = {"abort": frozenset({Standing.ABORTED}), "rollback": frozenset({Standing.ROLLED_BACK})}
-BAD_PLACES = frozenset(
-    {
-        Place.FAILED,
-        Place.STALLED,
-        Place.UNREACHABLE,
-        Place.LOST,
-        Place.SKIPPED,
-        Place.ROLLBACK_FAILED,
-        Place.NEEDS_REBOOT,
-    }
-)
 
 
 def root(master: Master) -> Path:
@@ -92,7 +81,7 @@ def shown(state: State, now: float, hosts: bool = False) -> dict[str, Any]:
     """The status document; of the hosts only those that did not do well, unless all are wanted."""
     document = status.document(state, now)
     if not hosts:
-        bad = {str(one) for one in BAD_PLACES}
+        bad = {str(one) for one in TROUBLED}
         document["hosts"] = {name: one for name, one in document["hosts"].items() if one["state"] in bad}
     return document
 

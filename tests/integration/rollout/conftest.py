@@ -20,6 +20,7 @@ import yaml
 
 from lab import launcher
 from lab.master import Master, stop_session
+from lab.minion import TUNING
 from tests.conftest import copy_of_the_tree
 from tests.integration.fleet.conftest import user_of_the_master
 from tests.integration.rollout.typed import WITHIN, Begun
@@ -117,12 +118,7 @@ class Ground:
             "log_file": str(top / "minion.log"),
             "grains": {"failure_domain": MINIONS[name], "role": "hypervisor"},
             "livepatch_standin": {"place": str(top)},
-            "enable_fqdns_grains": False,
-            "enable_gpu_grains": False,
-            "mine_enabled": False,
-            "acceptance_wait_time": 1,
-            "recon_default": 100,
-            "random_reauth_delay": 1,
+            **TUNING,
         }
         (top / "etc").mkdir(exist_ok=True)
         (top / "etc/minion").write_text(json.dumps(config))

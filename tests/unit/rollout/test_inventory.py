@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from hypothesis import given
@@ -13,7 +13,9 @@ from hypothesis import strategies as st
 from livepatch_core.catalog.standing import block, promote
 from livepatch_core.errors import LivepatchError
 from livepatch_core.rollout import payloads
-from livepatch_core.rollout.inventory import facts_of, offers
+from livepatch_core.rollout.clock import SystemClock
+from livepatch_core.rollout.fleet import Fleet, FleetError
+from livepatch_core.rollout.inventory import ask, facts_of, offers
 from livepatch_core.rollout.targets import resolve
 from tests.unit.catalog.modules import BUILD, BY, OTHER_BUILD, master_in, published
 
@@ -130,3 +132,15 @@ def test_targets_leave_nobody_out_silently() -> None:
 def test_targets_that_are_none(tgt: Any, tgt_type: str, said: str) -> None:
     with pytest.raises(LivepatchError, match=said):
         resolve(accepted({"a"}, {"a"}), tgt, tgt_type, lambda name: True)
+
+
+def test_hosts_that_cannot_be_asked_are_a_sentence() -> None:
+    class Mute:
+        def new_jid(self) -> str:
+            return "1"
+
+        def publish(self, *_: object) -> None:
+            raise FleetError("the master is gone")
+
+    with pytest.raises(LivepatchError, match="could not be asked.*the master is gone; nothing was changed"):
+        ask(cast(Fleet, Mute()), SystemClock(), ["a"], [], 1.0)

@@ -12,7 +12,7 @@ import pytest
 from livepatch_core.errors import LivepatchError
 from livepatch_core.rollout import journal
 from livepatch_core.rollout.clock import Now
-from livepatch_core.rollout.records import HEAD, Record, Type, decode, encode
+from livepatch_core.rollout.records import CRC, HEAD, Record, Type, decode, encode
 from livepatch_core.words import Kind
 
 
@@ -34,6 +34,17 @@ def test_what_was_written_is_read(tmp_path: Path) -> None:
     ]
     last = journal.last(tmp_path / "j")
     assert last is not None and last.seq == 5
+
+
+def test_a_last_line_that_nobody_here_wrote(tmp_path: Path) -> None:
+    """Every plan looks at the last lines of all rollouts: it gets a sentence, not a traceback."""
+    rest = b'"schema":99,"seq":1}'
+    line = CRC + f"{zlib.crc32(rest):08x}".encode() + b'",' + rest
+    (tmp_path / "j").write_bytes(line + b"\n")
+    with pytest.raises(LivepatchError, match="The last line .* another version"):
+        journal.last(tmp_path / "j")
+    with pytest.raises(LivepatchError, match="could not be read"):
+        journal.last(tmp_path / "there is none")
 
 
 def test_every_torn_end_is_cut_and_kept(tmp_path: Path) -> None:

@@ -21,21 +21,21 @@ from livepatch_core.words import Kind
 FORK = multiprocessing.get_context("fork")
 
 
-def holding(directory: Path, there: Any, over: Any) -> None:
+def holding(directory: Path, there: Any) -> None:
     with owner.hold(directory, OwnerKind.ENGINE, "salt", SystemClock()):
         there.set()
-        over.wait()
+        signal.pause()
 
 
 @pytest.fixture
 def other(tmp_path: Path) -> Any:
     """A process that owns the rollout."""
-    there, over = FORK.Event(), FORK.Event()
-    process = FORK.Process(target=holding, args=(tmp_path, there, over))
+    there = FORK.Event()
+    process = FORK.Process(target=holding, args=(tmp_path, there))
     process.start()
     assert there.wait(60)
     yield process
-    over.set()
+    process.kill()  # an event that a killed process waited for could never be set: set() waits for it
     process.join()
 
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from livepatch_core.errors import LivepatchError
 from livepatch_core.words import CheckVerdict, Kind
 
 
@@ -51,3 +53,16 @@ class Question:
     def unread(self, reason: str, remedy: str = "") -> Check:
         """It could not be read, and the kernel itself will judge it: said, but does not refuse."""
         return Check(self.name, CheckVerdict.INCONCLUSIVE, self.kind, reason, remedy)
+
+
+def named(overrides: Iterable[str], overridable: frozenset[str]) -> frozenset[str]:
+    """The checks to override; raises LivepatchError (argument) for one that cannot be."""
+    given = frozenset(overrides)
+    if given - overridable:
+        raise LivepatchError(
+            Kind.ARGUMENT,
+            f"There is nothing to override by the name of {', '.join(sorted(given - overridable))}; "
+            "nothing was changed.",
+            remedy=f"These can be overridden: {', '.join(sorted(overridable))}.",
+        )
+    return given

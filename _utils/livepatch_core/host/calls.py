@@ -1,0 +1,99 @@
+"""What every execution module does between Salt and the library: the host, checked arguments, documents with
+their return code. Nothing here knows Salt; its functions and its errors are given in.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, MutableMapping
+from pathlib import Path
+from typing import Any, Optional, TypeVar
+
+from livepatch_core.errors import LivepatchError
+from livepatch_core.host.outcome import Outcome, refused
+from livepatch_core.host.settings import Settings, parse_settings
+from livepatch_core.words import Kind
+
+Answer = TypeVar("Answer")
+Error = type[Exception]  # what is raised for a call that makes no sense: Salt's own class
+DAY = 86_400
+
+
+def settings_of(opts: Mapping[str, Any]) -> Settings:
+    """What the minion's configuration says. Raises LivepatchError (argument)."""
+    return parse_settings(opts.get("livepatch"))
+
+
+def who(kwargs: Mapping[str, Any], opts: Mapping[str, Any]) -> dict[str, str]:
+    """Who gave the job, as far as Salt tells (``__pub_user``, ``__pub_jid``)."""
+    user, jid = kwargs.get("__pub_user", ""), kwargs.get("__pub_jid", "")
+    return {"user": str(user), "jid": str(jid), "id": str(opts["id"])}
+
+
+def fetch(cache_file: Callable[..., Any], errors: tuple[Error, ...], url: str, saltenv: str) -> bytes | None:
+    """The bytes behind a URL of the file client (``cp.cache_file``); None where there is no such file.
+
+    Raises LivepatchError (catalog) when it could not be asked.
+    """
+    try:
+        path = cache_file(url, saltenv)
+    except errors as problem:
+        raise LivepatchError(
+            Kind.CATALOG,
+            f"{url} could not be fetched ({type(problem).__name__}: {problem}); nothing was changed.",
+            remedy="See whether the master answers this minion.",
+        ) from problem
+    return Path(path).read_bytes() if path else None
+
+
+def from_catalog(
+    settings: Settings, cache_file: Callable[..., Any], errors: tuple[Error, ...], saltenv: str
+) -> Callable[[str], Optional[bytes]]:
+    """``Host.fetch``: a file of the catalog by its name."""
+    root = settings.catalog.rstrip("/")
+    return lambda name: fetch(cache_file, errors, f"{root}/{name}", saltenv)
+
+
+def concluded(act: Callable[[], Outcome], context: MutableMapping[str, Any]) -> Outcome:
+    """What an act came to, also when it was refused, and the job's return code that goes with it."""
+    try:
+        outcome = act()
+    except LivepatchError as error:
+        outcome = refused(error)
+    if outcome.result is False:
+        context["retcode"] = 1
+    return outcome
+
+
+def answered(question: Callable[[], Answer], error: Error) -> Answer:
+    """The answer to a question; what cannot be answered is an error of the job."""
+    try:
+        return question()
+    except LivepatchError as problem:
+        raise error(str(problem)) from problem
+
+
+def names(name: str, value: object, error: Error) -> tuple[str, ...]:
+    """A list of names, or one text with commas; None is none."""
+    if value is None:
+        return ()
+    given = value.split(",") if isinstance(value, str) else value
+    if not isinstance(given, (list, tuple)) or not all(isinstance(one, str) for one in given):
+        raise error(f"{name} is {value!r}, not a list of names")
+    return tuple(one.strip() for one in given)
+
+
+def seconds(name: str, value: object, error: Error, *, zero: bool = False) -> float:
+    """A time, less than a day; 0 only where ``zero`` says that it may be."""
+    number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    if number and (0 < value < DAY or (zero and value == 0)):  # type: ignore[operator]
+        return float(value)  # type: ignore[arg-type]
+    least = "from 0" if zero else "more than 0"
+    raise error(f"{name} is {value!r}, not seconds ({least}, less than a day)")
+
+
+def word(name: str, value: object, words: Any, error: Error) -> Any:
+    """One of a closed set of words (an Enum)."""
+    try:
+        return words(value)
+    except ValueError:
+        raise error(f"{name} is {value!r}, not one of {', '.join(words)}") from None
