@@ -46,6 +46,8 @@ from livepatch_core.words import Kind
 
 __virtualname__ = "livepatch_ledger"
 
+MOST_HISTORY = 1_000_000  # writes that are shown
+
 
 def __virtual__():
     return __virtualname__
@@ -119,8 +121,8 @@ def show(tgt=None, tgt_type="glob", history=10, **kwargs):
     """
 
     def ask():
-        if type(history) is not int or history < 0:
-            raise LivepatchError(Kind.ARGUMENT, f"history is {history!r}, not an integer from 0.")
+        if type(history) is not int or not 0 <= history <= MOST_HISTORY:
+            raise calls.bad_argument(f"history is {history!r}, not an integer from 0 to {MOST_HISTORY}")
         minions = None if tgt is None else set(_resolve(tgt, tgt_type))
         return showing.show(_master().state_dir, minions, history)
 
@@ -312,25 +314,36 @@ def _ask(tgt, tgt_type, timeout):
     """livepatch.status of each host that answers in time."""
     minions = _resolve(tgt, tgt_type)
     calls.timeout(timeout)
-    with salt.client.get_local_client(mopts=__opts__) as client:
-        job = client.run_job(minions, "livepatch.status", tgt_type="list", timeout=timeout, listen=True)
-        if not job:
-            return {}
-        answers = client.get_iter_returns(
-            job["jid"], job["minions"], timeout=timeout, tgt=minions, tgt_type="list", expect_minions=True
-        )
-        return {
-            minion: answer.get("ret")
-            for batch in answers
-            for minion, answer in batch.items()
-            if minion in minions and isinstance(answer, dict)
-        }
+    try:
+        with salt.client.get_local_client(mopts=__opts__) as client:
+            return _answers(client, minions, timeout)
+    except SaltException as problem:
+        raise LivepatchError(
+            Kind.INTERNAL,
+            f"The hosts could not be asked ({problem}); nothing was changed.",
+            remedy="Start the master, or give what the hosts say in a file (reports=).",
+        ) from problem
+
+
+def _answers(client, minions, timeout):
+    job = client.run_job(minions, "livepatch.status", tgt_type="list", timeout=timeout, listen=True)
+    if not job:
+        return {}
+    answers = client.get_iter_returns(
+        job["jid"], job["minions"], timeout=timeout, tgt=minions, tgt_type="list", expect_minions=True
+    )
+    return {
+        minion: answer.get("ret")
+        for batch in answers
+        for minion, answer in batch.items()
+        if minion in minions and isinstance(answer, dict)
+    }
 
 
 def _documents(reports):
     try:
-        documents = json.loads(calls.path(reports).read_bytes())
-    except (OSError, ValueError) as problem:
+        documents = json.loads(calls.read_file(reports))
+    except (ValueError, RecursionError) as problem:
         raise LivepatchError(
             Kind.ARGUMENT, f"{reports} is not a JSON file that can be read ({problem}); nothing was changed."
         ) from problem
@@ -340,7 +353,12 @@ def _documents(reports):
 
 
 def _master():
-    return parse_master(__opts__.get("livepatch"), __opts__["cachedir"], __opts__.get("user") or "root")
+    return parse_master(
+        __opts__.get("livepatch"),
+        __opts__["cachedir"],
+        __opts__.get("user") or "root",
+        __opts__.get("file_roots"),
+    )
 
 
 def _author(why):

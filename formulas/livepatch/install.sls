@@ -21,6 +21,10 @@ livepatch-pyelftools:
 {%- do config.update({'startup_states': 'sls', 'sls_list': [slspath]}) %}
 {%- endif %}
 
+{%- if livepatch.autoload is not none %}
+{%- do config.update({'autoload_dynamic_modules': livepatch.autoload}) %}
+{%- endif %}
+
 {%- if config %}
 livepatch-minion-config:
   file.serialize:
@@ -39,6 +43,8 @@ livepatch-boot-script:
     - mode: '0755'
     - makedirs: true
 
+{#- What the minion goes by: its configuration as it will be, or as it is. #}
+{%- set own = livepatch.config if 'state_dir' in livepatch.config else opts.get('livepatch') or {} %}
 {%- set units = ('livepatch-boot.service', 'livepatch-soak.service', 'livepatch-soak.timer') %}
 {%- for unit in units %}
 {{ unit }}-file:
@@ -49,6 +55,8 @@ livepatch-boot-script:
     - context:
         python: {{ livepatch.python }}
         script_dir: {{ livepatch.script_dir }}
+        state_dir: {{ own.get('state_dir', '/var/lib/livepatch') }}
+        extension_modules: {{ opts['extension_modules'] }}
 {%- endfor %}
 
 livepatch-daemon-reload:

@@ -184,6 +184,13 @@ def test_status_of_this_machine(livepatch: Any, loaders: Loaders) -> None:
     json.dumps(document)  # plain data: every outputter can show it
 
 
+def test_the_mine_may_hold_the_brief(livepatch: Any, loaders: Loaders) -> None:
+    """As formulas/livepatch/pillar.example has it, for those who opt in."""
+    assert loaders.modules.mine.send("livepatch.brief")
+    (kept,) = loaders.modules.mine.get("*", "livepatch.brief").values()
+    assert kept["verdict"] == livepatch.brief()["verdict"]
+
+
 def test_questions_on_a_host_that_never_acted(livepatch: Any, loaders: Loaders) -> None:
     assert livepatch.history() == []
     assert livepatch.verify()["state"] == "whole"

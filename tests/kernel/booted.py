@@ -17,6 +17,7 @@ UNITS = ("livepatch-boot.service", "livepatch-soak.service", "livepatch-soak.tim
 PYTHON = "/usr/bin/env PYTHONPATH=/opt/salt/lib /usr/bin/python3 -B"
 RESETS = 8  # one reboot resets the machine up to three times
 SCRIPT_DIR = "/usr/local/lib/livepatch"
+EXTENSION_MODULES = "/var/cache/salt/minion/extmods"
 
 
 class Booted(Patchable):
@@ -28,13 +29,16 @@ class Booted(Patchable):
         super().__init__(guest)
         self.options = options
         guest.put_tree(LIBRARY, "/root/lib")
-        guest.put_tree(LIBRARY, "/var/cache/salt/minion/extmods/utils")
+        guest.put_tree(LIBRARY, f"{EXTENSION_MODULES}/utils")
         guest.put(f"{SCRIPT_DIR}/livepatch-boot.py", (FILES / "livepatch-boot.py").read_bytes(), mode=0o755)
         guest.put("/etc/salt/minion.d/livepatch.conf", yaml.safe_dump({"livepatch": options}))
         guest.put("/etc/modules-load.d/ramoops.conf", "ramoops\n")
         for unit in UNITS:
             text = (FILES / unit).read_text().replace("{{ python }}", PYTHON)
             text = text.replace("{{ script_dir }}", SCRIPT_DIR)
+            text = text.replace("{{ extension_modules }}", EXTENSION_MODULES)
+            text = text.replace("{{ state_dir }}", "/var/lib/livepatch")
+            assert "{{" not in text
             guest.put(f"/etc/systemd/system/{unit}", text)
         guest.exec(["systemctl", "daemon-reload"], check=True)
         enabled = ("livepatch-boot.service", "livepatch-soak.timer")

@@ -15,12 +15,13 @@ from pathlib import Path
 sys.path[:0] = ["/root/lib", "/opt/salt/lib"]
 
 from livepatch_core.errors import LivepatchError
-from livepatch_core.host import apply, byhand, inquiry, journal, persist, revert, soak, status, watch
+from livepatch_core.host import apply, byhand, inquiry, journal, persist, revert, soak, watch
 from livepatch_core.host.context import Host
 from livepatch_core.host.move import Wish
 from livepatch_core.host.outcome import refused
-from livepatch_core.host.recognise import recognise
+from livepatch_core.host.recognise import origin, recognise
 from livepatch_core.host.settings import parse_settings
+from livepatch_core.providers import face, whole
 from livepatch_core.words import OnStall
 
 CATALOG = Path("/srv/livepatch")
@@ -86,7 +87,9 @@ VERBS = {
     ).document(),
     "tick": lambda host: soak.tick(host).document(),
     "health": lambda host: soak.check_now(host).document(),
-    "status": lambda host: status.status(host, inquiry.covered(host), recognise),
+    "status": lambda host: whole.status(
+        host, face.Site(host.roots), inquiry.covered(host), recognise, origin
+    ),
     "preflight": lambda host, **args: inquiry.preflight_level(host, Wish(**wish(args))),
     "available": lambda host: inquiry.available(host),
     "transition": lambda host: watch.transition_document(host),

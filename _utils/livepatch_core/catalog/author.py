@@ -61,4 +61,17 @@ def reason(why: object) -> str:
             "No reason was given; nothing was changed.",
             remedy="Give why='...': it goes into the record.",
         )
+    if not is_utf8(why):
+        raise LivepatchError(
+            Kind.ARGUMENT, f"The reason {why!r} is not UTF-8, and could not be recorded; nothing was changed."
+        )
     return why.strip()
+
+
+def is_utf8(text: str) -> bool:
+    """False for what Python makes of other bytes on a command line (PEP 383)."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True

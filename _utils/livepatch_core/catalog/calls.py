@@ -5,11 +5,12 @@ from __future__ import annotations
 import datetime
 import os
 import pwd
+import stat
 from collections.abc import Callable, Collection, MutableMapping
 from pathlib import Path
 from typing import Any
 
-from livepatch_core.catalog.author import Author, author
+from livepatch_core.catalog.author import Author, author, is_utf8
 from livepatch_core.errors import LivepatchError
 from livepatch_core.words import Kind
 
@@ -51,6 +52,8 @@ def text(name: str, value: object) -> str | None:
     """An optional text; Salt makes numbers of what looks like one, a build-id of digits too."""
     if value is not None and not isinstance(value, str):
         raise bad_argument(f"{name} is {value!r}, not a text (put it in quotes twice)")
+    if value and not is_utf8(value):
+        raise bad_argument(f"{name} is {value!r}, which is not UTF-8")
     return value or None
 
 
@@ -69,7 +72,10 @@ def path(value: object) -> Path:
 
 
 def read_file(value: object) -> bytes:
+    """A regular file: a device would never end."""
     try:
+        if not stat.S_ISREG(path(value).stat().st_mode):
+            raise bad_argument(f"{value} is not a regular file")
         return path(value).read_bytes()
     except OSError as problem:
         raise bad_argument(

@@ -68,12 +68,17 @@ def fields_of(module: ModuleFile) -> dict[str, Any]:
 def new_entry(module: ModuleFile, wanted: Publication) -> dict[str, Any]:
     """The entry of a level in testing."""
     document = {"status": str(LevelStatus.TESTING), "module": file_name(module), **fields_of(module)}
-    document["fixes"] = [{key: value for key, value in vars(fix).items() if value} for fix in wanted.fixes]
+    document["fixes"] = fixes_document(wanted.fixes)
     for key in ("notes", "loss", "source_sha256"):
         if getattr(wanted, key):
             document[key] = getattr(wanted, key)
     document["history"] = [wanted.author.record("publish")]
     return {key: value for key, value in document.items() if value is not None}
+
+
+def fixes_document(fixes: Iterable[Fix]) -> list[dict[str, str]]:
+    """As they are written."""
+    return [{key: value for key, value in vars(fix).items() if value} for fix in fixes]
 
 
 def check_publishable(module: ModuleFile) -> None:

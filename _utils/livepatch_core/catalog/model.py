@@ -54,12 +54,39 @@ class Level:
 
 
 @dataclass(frozen=True)
+class PackageLevel:
+    """The patch that a distribution's package brings amounts to this level. version: as the package manager
+    writes it (``2-2.1``)."""
+
+    package: str
+    version: str
+    number: int
+    fixes: tuple[Fix, ...] = ()
+
+
+@dataclass(frozen=True)
+class Unpatchable:
+    """A CVE that no live patch can fix on this kernel build. at: since when that is known (ISO 8601)."""
+
+    cve: str
+    why: str = ""
+    at: str = ""
+
+
+@dataclass(frozen=True)
 class Build:
-    """One kernel build of the release; ``version`` (``uname -v``) is for people."""
+    """One kernel build of the release; ``version`` (``uname -v``) is for people. expires: the day from which
+    nobody makes live patches for it any more (ISO 8601), "" where nothing is said."""
 
     build_id: str
     version: str
     levels: Mapping[int, Level] = field(hash=False)
+    packages: tuple[PackageLevel, ...] = ()
+    expires: str = ""
+    unpatchable: tuple[Unpatchable, ...] = ()
+
+    def of_package(self, package: str, version: str) -> PackageLevel | None:
+        return next((one for one in self.packages if (one.package, one.version) == (package, version)), None)
 
 
 @dataclass(frozen=True)

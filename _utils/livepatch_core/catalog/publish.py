@@ -21,6 +21,7 @@ from livepatch_core.catalog.model import LevelStatus
 from livepatch_core.catalog.read import BUILD_ID
 from livepatch_core.catalog.settings import Master
 from livepatch_core.catalog.shelf import Shelf, Shelves, Standing, check_release, read_shelves
+from livepatch_core.durable import make_directory, write_atomically
 from livepatch_core.errors import LivepatchError
 from livepatch_core.modulefile.model import ModuleFile
 from livepatch_core.modulefile.read import read_module
@@ -51,8 +52,8 @@ def publish(master: Master, data: bytes, wanted: Publication) -> dict[str, Any]:
         shelf.sign(build_id, number, master, "publishing")
         shelf.render()  # refuses before anything is written
         path = shelf.directory / entry["module"]
-        files.make_directory(path.parent, master.owner, files.PRIVATE_DIRECTORY)
-        files.write(path, data, master.owner)
+        make_directory(path.parent, owner=master.owner)
+        write_atomically(path, data, files.FILE, master.owner)
         try:
             shelf.save(master)
         except OSError:

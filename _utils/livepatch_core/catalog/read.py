@@ -5,13 +5,23 @@ from __future__ import annotations
 import re
 
 from livepatch_core.catalog.document import Fields, Item, parse_document
-from livepatch_core.catalog.model import SCHEMA, Build, Catalog, Fix, Level, LevelStatus
+from livepatch_core.catalog.model import (
+    SCHEMA,
+    Build,
+    Catalog,
+    Fix,
+    Level,
+    LevelStatus,
+    PackageLevel,
+    Unpatchable,
+)
 
 SHA256 = re.compile(r"[0-9a-f]{64}")
 BUILD_ID = re.compile(r"([0-9a-f]{2}){8,64}")  # the linker's default has 20 bytes, other hashes 16 to 64
 RELEASE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+~-]*")
 # A file beside the catalog: no directory, no hidden file, nothing that a shell or a URL would read otherwise.
 FILE_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._+~-]*\.ko(\.(xz|gz|zst))?")
+DAY = re.compile(r"[0-9]{4}-(0[1-9]|1[0-2])-(0[1-9]|[12][0-9]|3[01])")
 MODULE_NAME = re.compile(r"[A-Za-z0-9_]{1,63}")  # MODULE_NAME_LEN is 56, 64 in newer kernels, with the NUL
 
 
@@ -35,7 +45,40 @@ def _build(key: Item, item: Item) -> Build:
     levels = [
         _level(number.number(1), value) for number, value in fields.required("levels").entries().values()
     ]
-    return Build(build_id, fields.text("version"), {level.number: level for level in levels})
+    expires = fields.optional("expires")
+    return Build(
+        build_id=build_id,
+        version=fields.text("version"),
+        levels={level.number: level for level in levels},
+        packages=_packages(fields),
+        expires=expires.matching(DAY, "a day (2027-03-31)") if expires else "",
+        unpatchable=tuple(_unpatchable(one) for one in fields.items("unpatchable")),
+    )
+
+
+def _packages(fields: Fields) -> tuple[PackageLevel, ...]:
+    found: dict[tuple[str, str], PackageLevel] = {}
+    for item in fields.items("packages"):
+        one = _package(item)
+        if (one.package, one.version) in found:
+            raise item.problem(f"gives {one.package} {one.version} a level twice")
+        found[one.package, one.version] = one
+    return tuple(found.values())
+
+
+def _package(item: Item) -> PackageLevel:
+    fields = Fields(item)
+    return PackageLevel(
+        package=fields.required("package").text(),
+        version=fields.required("version").text(),
+        number=fields.required("level").number(1),
+        fixes=tuple(_fix(fix) for fix in fields.items("fixes")),
+    )
+
+
+def _unpatchable(item: Item) -> Unpatchable:
+    fields = Fields(item)
+    return Unpatchable(fields.required("cve").text(), fields.text("why"), fields.text("at"))
 
 
 def _level(number: int, item: Item) -> Level:

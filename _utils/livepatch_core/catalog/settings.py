@@ -8,20 +8,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from livepatch_core.durable import Owner
 from livepatch_core.errors import LivepatchError
 from livepatch_core.words import Kind
 
 STATE_DIR = "/var/lib/livepatch-master"
 KEYS = ("catalog_dir", "state_dir", "sign_key")
 SERVED = "livepatch"  # below catalog_dir: what hosts read as salt://livepatch
-
-
-@dataclass(frozen=True)
-class Owner:
-    """Whom files belong to that a process of root writes for the master."""
-
-    uid: int
-    gid: int
 
 
 @dataclass(frozen=True)
@@ -61,8 +54,9 @@ class Master:
         return self.state_dir / "ledger.lock"
 
 
-def parse_master(value: object, cachedir: str, user: str) -> Master:
-    """``value`` is what stands under ``livepatch`` in the master's configuration, or None.
+def parse_master(value: object, cachedir: str, user: str, file_roots: object = None) -> Master:
+    """``value`` is what stands under ``livepatch`` in the master's configuration, or None. file_roots: as the
+    configuration has them, where secrets are to be kept out of what the fleet can read.
 
     Raises LivepatchError (argument) that names the key.
     """
@@ -79,7 +73,15 @@ def parse_master(value: object, cachedir: str, user: str) -> Master:
     if catalog_dir is not None:
         _apart(catalog_dir, "catalog_dir", Path(cachedir), "Salt's cachedir, which people wipe")
         _apart(state_dir, "state_dir", catalog_dir, "catalog_dir, which the fleet can read")
+    for key, path in {"state_dir": state_dir, **paths}.items():
+        for root in _roots(file_roots) if key != "catalog_dir" else ():
+            _apart(path, key, root, f"the file root {root}, which the fleet can read")
     return Master(state_dir, user, _owner(user), catalog_dir, paths.get("sign_key"))
+
+
+def _roots(file_roots: object) -> list[Path]:
+    environments = file_roots.values() if isinstance(file_roots, Mapping) else ()
+    return [Path(str(one)) for listed in environments if isinstance(listed, list) for one in listed]
 
 
 def _path(key: str, given: object) -> Path:

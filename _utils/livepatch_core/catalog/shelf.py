@@ -18,6 +18,7 @@ from livepatch_core.catalog import files, rewrite, signature
 from livepatch_core.catalog.model import SCHEMA, Catalog, Level, LevelStatus
 from livepatch_core.catalog.read import RELEASE, parse_catalog
 from livepatch_core.catalog.settings import Master
+from livepatch_core.durable import make_directory, write_atomically
 from livepatch_core.errors import LivepatchError
 from livepatch_core.words import Kind
 
@@ -78,8 +79,8 @@ class Shelf:
     def save(self, master: Master) -> None:
         """Raises LivepatchError, OSError."""
         data = self.render()
-        files.make_directory(self.directory, master.owner)
-        files.write(self.path, data, master.owner)
+        make_directory(self.directory, files.DIRECTORY, master.owner)
+        write_atomically(self.path, data, files.FILE, master.owner)
 
 
 @dataclass

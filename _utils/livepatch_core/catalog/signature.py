@@ -21,6 +21,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
 from livepatch_core.catalog.document import parse_document
+from livepatch_core.catalog.model import PackageLevel
 from livepatch_core.catalog.rewrite import drop, get, node_of, put, texts
 from livepatch_core.errors import LivepatchError
 from livepatch_core.words import Kind
@@ -35,10 +36,29 @@ def check_entry(data: bytes, build_id: str, level: int, public_key: str) -> None
     public_key: PEM text, or the key's 32 bytes in base64, from the *minion's* configuration. Raises
     LivepatchError (signature) when the entry is not there, not signed, or not by this key. Pure.
     """
-    key = parse_public_key(public_key)
     node = parse_document(data, "catalog.yaml").node
-    release = get(node, "release")
     entry = get(get(get(get(node, "builds"), build_id), "levels"), level)
+    _check(node, entry, build_id, level, public_key)
+
+
+def check_package(data: bytes, build_id: str, wanted: PackageLevel, public_key: str) -> None:
+    """The same for the entry that gives a package its level. Pure."""
+    node = parse_document(data, "catalog.yaml").node
+    listed = get(get(get(node, "builds"), build_id), "packages")
+    entries = listed.value if isinstance(listed, yaml.SequenceNode) else []
+    entry = next((one for one in entries if is_of_package(one, wanted.package, wanted.version)), None)
+    _check(node, entry, build_id, wanted.number, public_key)
+
+
+def is_of_package(entry: yaml.Node, package: str, version: str) -> bool:
+    """Whether the entry is the one of that package in that version."""
+    wanted = {"package": package, "version": version}
+    said = texts(entry)
+    return isinstance(said, dict) and {key: said.get(key) for key in wanted} == wanted
+
+
+def _check(node: yaml.Node, entry: yaml.Node | None, build_id: str, level: int, public_key: str) -> None:
+    key, release = parse_public_key(public_key), get(node, "release")
     if not isinstance(entry, yaml.MappingNode) or not isinstance(release, yaml.ScalarNode):
         raise _refused(f"The catalog has no level {level} for kernel build {build_id}")
     check_node(entry, str(release.value), build_id, level, key)

@@ -12,6 +12,7 @@ from livepatch_core.catalog.model import LevelStatus
 from livepatch_core.catalog.settings import Master
 from livepatch_core.catalog.shelf import NOTICE, Shelves, Standing, is_notice, read_shelves, releases
 from livepatch_core.catalog.verify import module_problems
+from livepatch_core.durable import make_directory, remove_durably, write_atomically
 from livepatch_core.errors import LivepatchError
 from livepatch_core.words import Kind
 
@@ -36,12 +37,13 @@ def promote(
         shelves.served.put(one.build_id, one.version, level, entry)
         shelves.served.sign(one.build_id, level, master, "promoting it")
         shelves.served.render()  # refuses before anything is written
-        files.make_directory(shelves.served.directory, master.owner)
-        files.write(shelves.served.directory / one.level.module, source.read_bytes(), master.owner)
+        make_directory(shelves.served.directory, files.DIRECTORY, master.owner)
+        served = shelves.served.directory / one.level.module
+        write_atomically(served, source.read_bytes(), files.FILE, master.owner)
         shelves.served.save(master)
         shelves.withheld.drop(one.build_id, level)
         shelves.withheld.save(master)
-        files.remove(source)
+        remove_durably(source)
     return _outcome(one, LevelStatus.RELEASED)
 
 

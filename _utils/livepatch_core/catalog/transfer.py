@@ -8,6 +8,7 @@ from typing import Any
 
 from livepatch_core.catalog import files, rewrite, signature
 from livepatch_core.catalog.author import Author
+from livepatch_core.catalog.entry import missing
 from livepatch_core.catalog.model import Level, LevelStatus
 from livepatch_core.catalog.read import parse_catalog
 from livepatch_core.catalog.settings import SERVED, Master
@@ -22,6 +23,7 @@ from livepatch_core.catalog.shelf import (
     releases,
 )
 from livepatch_core.catalog.verify import module_problems
+from livepatch_core.durable import PRIVATE_DIRECTORY, make_directory, write_atomically
 from livepatch_core.errors import LivepatchError
 from livepatch_core.words import Kind
 
@@ -76,12 +78,12 @@ def export(master: Master, destination: Path) -> list[str]:
             if not shelves.served.read.builds:
                 continue
             directory = destination / SERVED / shelves.release
-            files.make_directory(directory, master.owner)
+            make_directory(directory, files.DIRECTORY, master.owner)
             for one in public[shelves.release]:
                 data = (one.directory / one.level.module).read_bytes()
-                files.write(directory / one.level.module, data, master.owner)
+                write_atomically(directory / one.level.module, data, files.FILE, master.owner)
                 written.append(f"{SERVED}/{shelves.release}/{one.level.module}")
-            files.write(directory / CATALOG_FILE, shelves.served.render(), master.owner)
+            write_atomically(directory / CATALOG_FILE, shelves.served.render(), files.FILE, master.owner)
             written.append(f"{SERVED}/{shelves.release}/{CATALOG_FILE}")
     return written
 
@@ -105,7 +107,9 @@ def import_dir(master: Master, source: Path, by: Author, as_is: bool = False) ->
         for path in catalogs:
             foreign = _foreign(path)
             shelves = read_shelves(master, foreign.release)
-            planned.append((shelves, [one for one in _standings(foreign) if _is_new(shelves, one)]))
+            new = [one for one in _standings(foreign) if _is_new(shelves, one)]
+            _check_order(list(shelves.standings()), new)
+            planned.append((shelves, new))
         imported = []
         for shelves, new in planned:
             for one in new:
@@ -124,6 +128,14 @@ def _found(source: Path) -> list[Path]:
             Kind.ARGUMENT,
             f"There is no <release>/{CATALOG_FILE} in {source}; nothing was imported.",
             remedy="Give the directory that export wrote, an absolute path on the master.",
+        )
+    releases_found = [path.parent.name for path in catalogs]
+    twice = next((name for name in releases_found if releases_found.count(name) > 1), None)
+    if twice is not None:
+        raise LivepatchError(
+            Kind.ARGUMENT,
+            f"{source} has a catalog for {twice} twice, in itself and in {SERVED}; nothing was imported.",
+            remedy="Give the one directory that is meant.",
         )
     return catalogs
 
@@ -161,6 +173,23 @@ def _is_new(shelves: Shelves, one: Standing) -> bool:
     return True
 
 
+def _check_order(here: list[Standing], new: list[Standing]) -> None:
+    """Levels come in as if they were published one after the other (catalog/publish.py)."""
+    for one in new:
+        others = [other for other in here if other.build_id == one.build_id]
+        above = [other.level.number for other in others if other.level.number > one.level.number]
+        if above:
+            raise _refused(one, f"would come below level {max(above)}, which is here already")
+        if any(other.level.name == one.level.name for other in others):
+            raise _refused(one, f"is not alone: a level here has a module named {one.level.name} too")
+        kept = [other.level for other in others if other.status is not LevelStatus.BLOCKED]
+        lost = missing(kept[-1], one.level.functions, one.level.fixes) if kept else []
+        if lost and not rewrite.get(one.entry, "loss"):
+            said = f"lacks what level {kept[-1].number} has, and does not say why: {', '.join(lost)}"
+            raise _refused(one, said)
+        here.append(one)
+
+
 def _take(
     master: Master, shelves: Shelves, one: Standing, status: LevelStatus, by: Author, as_is: bool
 ) -> dict[str, Any]:
@@ -175,10 +204,8 @@ def _take(
     if hashlib.sha256(data).hexdigest() != one.level.sha256:
         raise _refused(one, "changed while it was read")
     private = shelf is shelves.withheld
-    files.make_directory(
-        shelf.directory, master.owner, files.PRIVATE_DIRECTORY if private else files.DIRECTORY
-    )
-    files.write(shelf.directory / one.level.module, data, master.owner)
+    make_directory(shelf.directory, PRIVATE_DIRECTORY if private else files.DIRECTORY, master.owner)
+    write_atomically(shelf.directory / one.level.module, data, files.FILE, master.owner)
     shelf.put(one.build_id, one.version, one.level.number, one.entry)
     if not unchanged:
         shelf.sign(one.build_id, one.level.number, master, "importing it")

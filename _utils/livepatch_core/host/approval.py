@@ -106,14 +106,14 @@ def judge(approval: Approval, record: Record, build_id: str) -> tuple[Target, Re
 
     Raises LivepatchError: foreign-ledger, superseded or unapproved; the host then stays as it is.
     """
-    accepted = accept(approval, record, build_id)
+    accepted = accept(approval, record)
     grant = approval.builds.get(build_id)
     if grant is None:
         raise _hold(f"approval rev {approval.rev} names no level for this kernel build ({build_id})")
     return Target(grant.level, grant.sha256, Source.APPROVAL), accepted
 
 
-def accept(approval: Approval, record: Record, build_id: str) -> Record:
+def accept(approval: Approval, record: Record) -> Record:
     """The record of a host that obeys ``approval`` from now on.
 
     Also where it names no level for this kernel build, or cannot be carried out: an older one, which does
@@ -134,10 +134,8 @@ def accept(approval: Approval, record: Record, build_id: str) -> Record:
         raise _superseded(f"This host has acted on another approval of the same rev {record.rev}")
     if record.by_hand and approval.rev <= record.by_hand.above_rev:
         raise held_by_hand(record.by_hand, f"approval rev {approval.rev} is not newer than that")
-    grant = approval.builds.get(build_id)
-    return record.accept(
-        approval.ledger_id, approval.rev, approval.digest, None if grant is None else grant.level
-    )
+    levels = {build: grant.level for build, grant in approval.builds.items()}
+    return record.accept(approval.ledger_id, approval.rev, approval.digest, levels)
 
 
 def held_by_hand(held: ByHand, why: str) -> LivepatchError:
@@ -149,8 +147,9 @@ def held_by_hand(held: ByHand, why: str) -> LivepatchError:
     )
 
 
-def by_hand(level: object, reason: object, record: Record) -> tuple[Target, Record]:
-    """A level given by hand: needs a reason, and holds until an approval of a higher rev arrives."""
+def by_hand(level: object, reason: object, record: Record, build_id: str) -> tuple[Target, Record]:
+    """A level of this kernel build, given by hand: needs a reason, and holds until an approval of a higher
+    rev arrives."""
     if type(level) is not int or level < 0:
         raise LivepatchError(
             Kind.ARGUMENT,
@@ -163,7 +162,7 @@ def by_hand(level: object, reason: object, record: Record) -> tuple[Target, Reco
             f"Level {level} was asked for by hand without a reason; nothing was changed.",
             remedy="Give reason='...' (it goes into the host's journal), or an approval.",
         )
-    held = ByHand(level, reason.strip(), record.rev)
+    held = ByHand(level, reason.strip(), record.rev, build_id)
     return Target(level, None, Source.BY_HAND, held.reason), record.hold(held)
 
 

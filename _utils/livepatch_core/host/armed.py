@@ -11,19 +11,20 @@ from collections.abc import Collection
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
+from livepatch_core.durable import remove_durably
 from livepatch_core.errors import LivepatchError
 from livepatch_core.host.context import Host
-from livepatch_core.host.durable import remove_durably
 from livepatch_core.host.record import Loaded
-from livepatch_core.host.statefile import read_document, unreadable, write_document
+from livepatch_core.host.statefile import MISFITS, Types, read_document, typed, unreadable, write_document
 from livepatch_core.kernel.identity import read_identity
 from livepatch_core.words import Kind
 
 
 @dataclass(frozen=True)
 class Armed:
-    """kernel: build-id of the running image. since: seconds since the epoch. marks: soak checks passed,
-    seconds after the load. persist: whether the level is to be kept over a boot once it is proven."""
+    """kernel: build-id of the running image. since: seconds since the epoch, for what is compared with the
+    time of files. clock: the same moment by the clock of that boot, which nobody sets. marks: soak checks
+    passed, seconds after the load. persist: whether the level is to be kept over a boot once it is proven."""
 
     level: int | None
     name: str
@@ -31,8 +32,21 @@ class Armed:
     kernel: str
     boot_id: str
     since: float
+    clock: float
     marks: tuple[float, ...] = ()
     persist: bool = False
+
+
+_TYPES: Types = {
+    "level": (int, type(None)),
+    "name": (str,),
+    "sha256": (str,),
+    "kernel": (str,),
+    "boot_id": (str,),
+    "since": (float, int),
+    "clock": (float, int),
+    "persist": (bool,),
+}
 
 
 def read_armed(host: Host) -> Armed | None:
@@ -42,15 +56,17 @@ def read_armed(host: Host) -> Armed | None:
     if not document:
         return None
     try:
-        return Armed(**{**document, "since": float(document["since"]), "marks": tuple(document["marks"])})
-    except (TypeError, KeyError, ValueError) as problem:
+        marks = tuple(map(float, document["marks"]))
+        return typed(Armed(**{**document, "marks": marks}), _TYPES)
+    except MISFITS as problem:
         raise unreadable(host.settings.armed_file, problem) from problem
 
 
 def arm(host: Host, loaded: Loaded) -> None:
     """Durable before it returns. Raises LivepatchError: then nothing may be loaded."""
     kernel = read_identity(host.roots).build_id or ""
-    write_armed(host, Armed(loaded.level, loaded.name, loaded.sha256, kernel, loaded.boot_id, host.now()))
+    now, clock = host.now(), host.clock()
+    write_armed(host, Armed(loaded.level, loaded.name, loaded.sha256, kernel, loaded.boot_id, now, clock))
 
 
 def write_armed(host: Host, armed: Armed) -> None:

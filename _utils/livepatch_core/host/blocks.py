@@ -3,8 +3,22 @@
 from __future__ import annotations
 
 from livepatch_core.catalog.model import Catalog, LevelStatus
+from livepatch_core.errors import LivepatchError
 from livepatch_core.host.context import Host
-from livepatch_core.host.statefile import read_document, write_document
+from livepatch_core.host.offer import read_catalog
+from livepatch_core.host.statefile import MISFITS, read_document, unreadable, write_document
+from livepatch_core.kernel.identity import Identity
+
+
+def look(host: Host, kernel: Identity) -> None:
+    """``note`` for a host that is told to hold: a block reaches it all the same, if the catalog can be had.
+
+    Why it holds is what it says; that a catalog is missing or damaged is for who is going to load from it.
+    """
+    try:
+        note(host, read_catalog(host, kernel.release), kernel.build_id)
+    except LivepatchError:
+        pass
 
 
 def note(host: Host, catalog: Catalog, kernel: str | None) -> None:
@@ -24,5 +38,9 @@ def note(host: Host, catalog: Catalog, kernel: str | None) -> None:
 
 def read_blocks(host: Host, kernel: str) -> dict[str, str]:
     """Why, by the digest of the module. Raises LivepatchError (journal)."""
-    found = read_document(host.settings.blocks_file).get(kernel, {})
-    return {str(sha256): str(why) for sha256, why in found.items()}
+    path = host.settings.blocks_file
+    try:
+        found = read_document(path).get(kernel, {})
+        return {str(sha256): str(why) for sha256, why in found.items()}
+    except MISFITS as problem:
+        raise unreadable(path, problem) from problem

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 from livepatch_core.catalog.model import Fix, Level, LevelStatus
@@ -37,8 +38,7 @@ def start(host: Host) -> Outcome:
             outcome = _load_proven(host, kernel)
     except LivepatchError as error:
         outcome = refused(error)
-    _report(host, kernel, outcome, warded)
-    return outcome
+    return _reported(host, kernel, outcome, warded)
 
 
 def stop(host: Host) -> Outcome:
@@ -63,13 +63,16 @@ def _load_proven(host: Host, kernel: Kernel) -> Outcome:
         return Outcome(True, "A patch is in force already; the boot unit changed nothing.")
     before = health.sample(host)
     done = _load(host, kernel, record, choice.kept)
-    health.remember(host, choice.kept.sha256, before)
+    details: dict[str, Any] = {}
+    try:
+        health.remember(host, choice.kept.sha256, before)
+    except LivepatchError as problem:  # as after an apply: the level is in force, this is said beside it
+        details = {"health_error": problem.message}
     changed = changes(0, choice.level if done.ending is Ending.COMPLETE else None, (), done.after)
     if done.ending is not Ending.COMPLETE:
-        return Outcome(
-            False, f"Loading level {choice.level} at boot ended {done.ending}.", Kind.STALLED, changed
-        )
-    return Outcome(True, f"Level {choice.level} was loaded at boot: {choice.why}.", changes=changed)
+        said = f"Loading level {choice.level} at boot ended {done.ending}."
+        return Outcome(False, said, Kind.STALLED, changed, details)
+    return Outcome(True, f"Level {choice.level} was loaded at boot: {choice.why}.", None, changed, details)
 
 
 def _load(host: Host, kernel: Kernel, record: Record, kept: Kept) -> change.Change:
@@ -105,9 +108,15 @@ def _level(kept: Kept) -> Level:
     )
 
 
-def _report(host: Host, kernel: Kernel, outcome: Outcome, warded: Warded | None) -> None:
+def _reported(host: Host, kernel: Kernel, outcome: Outcome, warded: Warded | None) -> Outcome:
+    """The outcome, which says so where no report of it could be left."""
     document = outcome.document()
     document.update(boot_id=kernel.identity.boot_id, at=host.timestamp())
     if warded is not None:
         document["warded"] = {"level": warded.level, "ward": str(warded.ward), "reason": warded.reason}
-    write_document(host.settings.boot_file, document)
+    try:
+        write_document(host.settings.boot_file, document)
+    except LivepatchError as problem:
+        unseen = f"{outcome.comment} The minion will not know: {problem.evidence['why']}."
+        return dataclasses.replace(outcome, comment=unseen)
+    return outcome

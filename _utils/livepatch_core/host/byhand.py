@@ -188,7 +188,7 @@ def unhold(host: Host, order: Order) -> Outcome:
             return Outcome(
                 None, f"Would lift the hold at level {held.level} ({held.reason}).", changes=changed
             )
-        write_record(host.settings.record_file, dataclasses.replace(record, by_hand=None))
+        write_record(host.settings.record_file, record.unhold())
     return Outcome(
         True,
         f"The hold at level {held.level} ({held.reason}) is lifted; the next apply decides.",

@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any, Optional, TypeVar
 
 from livepatch_core.errors import LivepatchError
+from livepatch_core.host import stage, whose
+from livepatch_core.host.context import Ask, Host
 from livepatch_core.host.outcome import Outcome, refused
 from livepatch_core.host.settings import Settings, parse_settings
 from livepatch_core.words import Kind
@@ -24,9 +26,11 @@ def settings_of(opts: Mapping[str, Any]) -> Settings:
 
 
 def who(kwargs: Mapping[str, Any], opts: Mapping[str, Any]) -> dict[str, str]:
-    """Who gave the job, as far as Salt tells (``__pub_user``, ``__pub_jid``)."""
-    user, jid = kwargs.get("__pub_user", ""), kwargs.get("__pub_jid", "")
-    return {"user": str(user), "jid": str(jid), "id": str(opts["id"])}
+    """Who gave the job, as far as Salt tells (whose.py); user and jid are empty where it does not."""
+    job = {key: kwargs.get(f"__pub_{key}") for key in ("user", "jid")}
+    if not job["jid"]:
+        job = dict(whose.job(opts))
+    return {"user": str(job.get("user") or ""), "jid": str(job.get("jid") or ""), "id": str(opts["id"])}
 
 
 def fetch(cache_file: Callable[..., Any], errors: tuple[Error, ...], url: str, saltenv: str) -> bytes | None:
@@ -51,6 +55,21 @@ def from_catalog(
     """``Host.fetch``: a file of the catalog by its name."""
     root = settings.catalog.rstrip("/")
     return lambda name: fetch(cache_file, errors, f"{root}/{name}", saltenv)
+
+
+def host_of(
+    opts: Mapping[str, Any],
+    kwargs: Mapping[str, Any],
+    cache_file: Callable[..., Any],
+    errors: tuple[Error, ...],
+    ask: Optional[Ask] = None,
+) -> Host:
+    """This host as the library sees it; what was staged is found before the file server is asked. Raises
+    LivepatchError (argument)."""
+    settings = settings_of(opts)
+    saltenv = str(kwargs.get("saltenv") or opts.get("saltenv") or "base")
+    served = from_catalog(settings, cache_file, errors, saltenv)
+    return Host(settings, stage.serving(settings, served), who(kwargs, opts), ask=ask)
 
 
 def concluded(act: Callable[[], Outcome], context: MutableMapping[str, Any]) -> Outcome:

@@ -7,7 +7,7 @@ from typing import Any
 
 from livepatch_core.host.context import Host
 from livepatch_core.host.probes import FAULTS_KEPT, Sample, parse_sample, sample
-from livepatch_core.host.statefile import read_document, write_document
+from livepatch_core.host.statefile import MISFITS, read_document, unreadable, write_document
 from livepatch_core.kernel.environment import taint_flags
 from livepatch_core.words import CheckVerdict
 
@@ -70,8 +70,12 @@ def remember(host: Host, sha256: str, before: Sample) -> None:
 
 def baseline(host: Host, sha256: str) -> Sample | None:
     """The sample from before that module was loaded; None when there is none (its process died)."""
-    document = read_document(host.settings.health_file)
-    return parse_sample(document["before"]) if document.get("sha256") == sha256 else None
+    path = host.settings.health_file
+    document = read_document(path)
+    try:
+        return parse_sample(document["before"]) if document.get("sha256") == sha256 else None
+    except MISFITS as problem:
+        raise unreadable(path, problem) from problem
 
 
 def _boot(before: Sample, after: Sample) -> Finding:

@@ -146,7 +146,7 @@ def _level(level: Level) -> dict[str, Any]:
         "status": str(level.status),
         "module": level.name,
         "sha256": level.sha256,
-        "fixes": [fix.cve for fix in level.fixes],
+        "fixes": [fix.cve or fix.summary for fix in level.fixes],
     }
     return {**shown, "reason": level.reason} if level.reason else shown
 

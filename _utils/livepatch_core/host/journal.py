@@ -16,8 +16,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from livepatch_core.durable import append_durably
 from livepatch_core.errors import LivepatchError
-from livepatch_core.host.durable import append_durably
 from livepatch_core.words import Kind, Word
 
 GENESIS = "0" * 64

@@ -11,10 +11,10 @@ import os
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from livepatch_core.durable import make_directory
 from livepatch_core.errors import LivepatchError
 from livepatch_core.host.approval import parse_approval
 from livepatch_core.host.context import Host
-from livepatch_core.host.durable import make_directory
 from livepatch_core.host.outcome import Outcome, refused
 from livepatch_core.words import Kind
 

@@ -90,8 +90,13 @@ def locked(host: Host, wish: Wish) -> Outcome:
     if not wish.test:
         crash.breaker(host, change.boot_of(kernel))
     record = recognise(host, kernel, record)
-    record = note_approval(host, wish, record, kernel)
-    target, accepted = aim(host, wish, record, kernel)
+    try:
+        record = note_approval(host, wish, record)
+        target, accepted = aim(host, wish, record, kernel)
+    except LivepatchError:
+        if not wish.test:
+            blocks.look(host, kernel.identity)
+        raise
     plan = make_plan(host, wish, kernel, target, accepted)
     if wish.test:
         return predicted(plan)
@@ -112,14 +117,14 @@ def recover(host: Host, record: Record) -> Record:
     return read_record(host.settings.record_file)
 
 
-def note_approval(host: Host, wish: Wish, record: Record, kernel: Kernel) -> Record:
+def note_approval(host: Host, wish: Wish, record: Record) -> Record:
     """The record of a host that obeys the approval presented, if one is.
 
     Written before anything that can refuse: one that cannot be carried out still outranks older ones.
     """
     if wish.level is not None or (wish.approval is None and host.settings.policy is Policy.NEWEST):
         return record
-    accepted = accept(parse_approval(wish.approval), record, kernel.identity.build_id or "")
+    accepted = accept(parse_approval(wish.approval), record)
     if accepted != record and not wish.test:
         write_record(host.settings.record_file, accepted)
     return accepted
@@ -150,7 +155,7 @@ def make_plan(host: Host, wish: Wish, kernel: Kernel, target: Target, record: Re
 def aim(host: Host, wish: Wish, record: Record, kernel: Kernel) -> tuple[Target, Record]:
     """Where to go, and the record that accepts it: by hand, by approval, or newest where the site says so."""
     if wish.level is not None:
-        return by_hand(wish.level, wish.reason, record)
+        return by_hand(wish.level, wish.reason, record, kernel.identity.build_id or "")
     if wish.approval is None and host.settings.policy is Policy.NEWEST:
         if record.by_hand is not None:
             raise held_by_hand(record.by_hand, "this site takes the newest level without approvals")

@@ -10,6 +10,7 @@ from livepatch_core.errors import LivepatchError
 from livepatch_core.host import blocks, quarantine, store
 from livepatch_core.host.context import Host
 from livepatch_core.host.record import Record
+from livepatch_core.host.settings import Policy
 from livepatch_core.host.store import Kept
 from livepatch_core.kernel.attributes import read_text
 
@@ -61,12 +62,20 @@ def read_choice(host: Host, kernel: str | None, record: Record) -> Choice:
     for one in kept:
         if one.sha256 not in refused and not store.is_sound(host, kernel, one):
             refused[one.sha256] = "damaged in the store"
-    return choose(kept, bound_of(record), refused, switched_off(host))
+    free = host.settings.policy is Policy.NEWEST and record.by_hand is None
+    return choose(kept, None if free else bound_of(record, kernel), refused, switched_off(host))
 
 
-def bound_of(record: Record) -> int | None:
-    """A level by hand outranks the approval until a higher rev arrives, at boot as ever."""
-    return record.by_hand.level if record.by_hand is not None else record.approved_level
+def bound_of(record: Record, kernel: str) -> int | None:
+    """The highest level that this kernel build may have, None where the host was never told one.
+
+    A level by hand outranks the approval until a higher rev arrives, at boot as ever. It is one of the
+    kernel build it was given for; only level 0 means the same to all.
+    """
+    held = record.by_hand
+    if held is not None and (held.level == 0 or held.kernel == kernel):
+        return held.level
+    return record.bounds.get(kernel)
 
 
 def switched_off(host: Host) -> str:

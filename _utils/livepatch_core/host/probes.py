@@ -11,6 +11,7 @@ from typing import Any
 from livepatch_core.errors import LivepatchError
 from livepatch_core.host.check_answer import matches
 from livepatch_core.host.context import Host
+from livepatch_core.host.statefile import typed
 from livepatch_core.kernel import kmsg
 from livepatch_core.kernel.attributes import read_int, read_text
 from livepatch_core.words import Kind
@@ -50,16 +51,18 @@ class Sample:
         }
 
 
+_ABSENT = type(None)
+
+
 def parse_sample(document: Mapping[str, Any]) -> Sample:
-    """A sample that was written down; its faults were left out, as only later ones count."""
-    return Sample(
-        document.get("boot_id"),
-        document.get("taint"),
-        document.get("last"),
-        (),
-        document.get("services", {}),
-        {name: (said[0], said[1]) for name, said in document.get("functions", {}).items()},
-    )
+    """A sample that was written down; its faults were left out, as only later ones count.
+
+    Raises one of statefile.MISFITS for what ``Sample.document`` did not write.
+    """
+    functions = {name: (good, str(answer)) for name, (good, answer) in document["functions"].items()}
+    services = dict(document["services"])
+    sample = Sample(document["boot_id"], document["taint"], document["last"], (), services, functions)
+    return typed(sample, {"boot_id": (str, _ABSENT), "taint": (int, _ABSENT), "last": (int, _ABSENT)})
 
 
 Log = tuple["int | None", "tuple[tuple[int, str], ...]"]

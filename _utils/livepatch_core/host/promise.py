@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from livepatch_core.catalog.model import Level
+from livepatch_core.catalog.model import Level, PackageLevel
 from livepatch_core.host.context import Host
 from livepatch_core.host.record import Loaded
 from livepatch_core.modulefile.model import ModuleFile
 
 
-def promise(host: Host, module: ModuleFile, boot_id: str, level: Level | None) -> Loaded:
+def promise(
+    host: Host, module: ModuleFile, boot_id: str, level: Level | PackageLevel | None, package: str = ""
+) -> Loaded:
     """The record's entry for ``module``, loaded in this boot; ``level`` None when it is loaded by hand.
 
     A position of 0 ("the name is unique") is what sysfs shows as 1.
@@ -30,5 +32,6 @@ def promise(host: Host, module: ModuleFile, boot_id: str, level: Level | None) -
         callbacks=any(one.callbacks for one in module.objects),
         shadow=module.shadow,
         states=tuple((state.id, state.version) for state in module.states),
-        fixes=tuple(fix.cve for fix in level.fixes) if level else (),
+        fixes=tuple(fix.cve for fix in level.fixes if fix.cve) if level else (),
+        package=package,
     )

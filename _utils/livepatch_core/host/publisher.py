@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import base64
 import binascii
+from collections.abc import Callable
 from pathlib import Path
 
-from livepatch_core.catalog.model import Level
-from livepatch_core.catalog.signature import check_entry, parse_public_key
+from livepatch_core.catalog.model import Level, PackageLevel
+from livepatch_core.catalog.signature import check_entry, check_package, parse_public_key
 from livepatch_core.errors import LivepatchError
 from livepatch_core.host.checks.check import Check, Question
 from livepatch_core.host.context import Host
@@ -24,11 +25,20 @@ def examine(host: Host, catalog: bytes, build_id: str, level: Level) -> tuple[Ch
     (resolve.find_level): a block needs no signature. Raises LivepatchError (argument) for a key that cannot
     be used: what cannot be checked is not loaded.
     """
+    return _examined(host, lambda key: check_entry(catalog, build_id, level.number, key), level)
+
+
+def examine_package(host: Host, catalog: bytes, build_id: str, level: PackageLevel) -> tuple[Check, ...]:
+    """The same for the entry that gives a package its level."""
+    return _examined(host, lambda key: check_package(catalog, build_id, level, key), level)
+
+
+def _examined(host: Host, check: Callable[[str], None], level: Level | PackageLevel) -> tuple[Check, ...]:
     given = host.settings.publisher_key
     if not given:
         return ()
     try:
-        check_entry(catalog, build_id, level.number, read_key(given))
+        check(read_key(given))
     except LivepatchError as problem:
         if problem.kind is not Kind.SIGNATURE:
             raise

@@ -11,7 +11,15 @@ from typing import Any
 
 from livepatch_core.errors import LivepatchError
 from livepatch_core.host.context import Host
-from livepatch_core.host.statefile import read_document, unreadable, write_document
+from livepatch_core.host.statefile import (
+    MISFITS,
+    Types,
+    read_document,
+    texts,
+    typed,
+    unreadable,
+    write_document,
+)
 from livepatch_core.words import Kind, Word
 
 
@@ -36,15 +44,24 @@ class Warded:
         return {**asdict(self), "ward": str(self.ward), "evidence": list(self.evidence)}
 
 
+_TYPES: Types = {
+    "sha256": (str,),
+    "level": (int, type(None)),
+    "kernel": (str,),
+    "reason": (str,),
+    "at": (str,),
+}
+
+
 def read_warded(host: Host) -> tuple[Warded, ...]:
     """Raises LivepatchError (journal) when the file cannot be understood: nothing may be loaded then."""
     document = read_document(host.settings.quarantine_file)
     try:
         return tuple(
-            Warded(**{**one, "ward": Ward(one["ward"]), "evidence": tuple(one["evidence"])})
+            typed(Warded(**{**one, "ward": Ward(one["ward"]), "evidence": texts(one["evidence"])}), _TYPES)
             for one in document.get("modules", ())
         )
-    except (TypeError, KeyError, ValueError) as problem:
+    except MISFITS as problem:
         raise unreadable(host.settings.quarantine_file, problem) from problem
 
 

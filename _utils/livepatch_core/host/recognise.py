@@ -2,48 +2,114 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, replace
+
 from livepatch_core.catalog.model import Catalog, Level
 from livepatch_core.errors import LivepatchError
-from livepatch_core.host import preflight, publisher
+from livepatch_core.host import packages, preflight, publisher
 from livepatch_core.host.context import Host
-from livepatch_core.host.offer import fetch_catalog, fetch_offer
+from livepatch_core.host.offer import Fetched, fetch_catalog, fetch_offer
+from livepatch_core.host.packages import Package
 from livepatch_core.host.promise import promise
 from livepatch_core.host.record import Loaded, Record
 from livepatch_core.host.situation import observe
 from livepatch_core.kernel.modules import module_build_id
 from livepatch_core.kernel.running import Kernel
+from livepatch_core.modulefile.model import ModuleFile
+from livepatch_core.modulefile.read import read_module
+
+WHEN_IS_NOT_KNOWN = ""
 
 
 def recognise(host: Host, kernel: Kernel, record: Record) -> Record:
-    """``record`` with an entry for each patch in the kernel that is a level of the catalog.
+    """``record`` with an entry for each patch in the kernel that is a level of the catalog, or that came with
+    a package to which the catalog gives one.
 
-    By build-id: the module that the catalog has under the patch's name must be the one that is loaded. What
-    the catalog cannot answer leaves the patch what it was, foreign.
+    By build-id: the module that the catalog has under the patch's name, or the package's file, must be the
+    one that is loaded. What cannot be answered leaves the patch what it was, foreign.
     """
-    for name in observe(host, kernel, record).foreign:
-        loaded = _look_up(host, kernel, name)
+    foreign = observe(host, kernel, record).foreign
+    if not foreign:
+        return record
+    try:
+        fetched = fetch_catalog(host, kernel.identity.release)
+    except LivepatchError:
+        return record  # no catalog, or none that can be used: then nothing is known to be a level
+    for name in foreign:
+        loaded = _look_up(host, kernel, fetched, name) or _of_package(host, kernel, fetched, name)
         if loaded is not None:
             record = record.with_loaded(loaded)
     return record
 
 
-def _look_up(host: Host, kernel: Kernel, name: str) -> Loaded | None:
+def _look_up(host: Host, kernel: Kernel, fetched: Fetched, name: str) -> Loaded | None:
     build_id, boot_id = module_build_id(host.roots, name), kernel.identity.boot_id
     if build_id is None or boot_id is None:
         return None
-    release = kernel.identity.release
+    release, build = kernel.identity.release, kernel.identity.build_id or ""
     try:
-        fetched, build = fetch_catalog(host, release), kernel.identity.build_id or ""
         for level in _levels_named(fetched.catalog, build, name):
             module = fetch_offer(host, release, level, None).module
             if module.build_id == build_id:
                 preflight.refuse(publisher.examine(host, fetched.data, build, level), name)
-                return promise(host, module, boot_id, level)
+                return replace(promise(host, module, boot_id, level), at=WHEN_IS_NOT_KNOWN)
     except LivepatchError:
-        return None  # no catalog, not this module, or not the publisher's: then it is not known to be a level
+        return None  # not this module, or not the publisher's: then it is not known to be a level
     return None
 
 
 def _levels_named(catalog: Catalog, build_id: str, name: str) -> list[Level]:
     build = catalog.builds.get(build_id)
     return [level for level in build.levels.values() if level.name == name] if build else []
+
+
+def origin(host: Host, kernel: Kernel, name: str) -> str:
+    """Name and version of the package that a patch came with, "" where none is known."""
+    found = brought(host, kernel.identity.release, name)
+    return str(found.package) if found else ""
+
+
+# -- packages of the distribution ----------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Brought:
+    """A module that is loaded, and the package that brought its file."""
+
+    package: Package
+    module: ModuleFile
+
+
+def brought(host: Host, release: str, name: str) -> Brought | None:
+    """The package that a loaded patch came with: its file is the very module that is loaded (build-id), and
+    unchanged since it was installed. None where that is not known."""
+    build_id = module_build_id(host.roots, name)
+    if build_id is None:
+        return None
+    for path in packages.module_files(host.roots, release, name):
+        try:
+            data = path.read_bytes()
+            module = read_module(data)
+            package = packages.owner(host.roots, path, data) if module.build_id == build_id else None
+        except (OSError, LivepatchError):
+            continue  # not to be read, or rpm hangs: then it is not known whose it is
+        if package is not None:
+            return Brought(package, module)
+    return None
+
+
+def _of_package(host: Host, kernel: Kernel, fetched: Fetched, name: str) -> Loaded | None:
+    identity = kernel.identity
+    build = fetched.catalog.builds.get(identity.build_id or "")
+    if build is None or not build.packages or identity.boot_id is None:
+        return None
+    found = brought(host, identity.release, name)
+    level = build.of_package(found.package.name, found.package.version) if found else None
+    if found is None or level is None:
+        return None
+    try:
+        preflight.refuse(publisher.examine_package(host, fetched.data, build.build_id, level), name)
+    except LivepatchError:
+        return None  # not the publisher's word
+    loaded = promise(host, found.module, identity.boot_id, level, str(found.package))
+    return replace(loaded, at=WHEN_IS_NOT_KNOWN)

@@ -7,26 +7,27 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
+from livepatch_core.durable import write_atomically
 from livepatch_core.errors import LivepatchError
 from livepatch_core.host import journal
-from livepatch_core.host.durable import write_atomically
 from livepatch_core.host.intent import Intent, parse_intent
 from livepatch_core.host.journal import GENESIS, Head
+from livepatch_core.host.statefile import Types, typed
 from livepatch_core.words import Kind
 
 SCHEMA = 1
-_T = TypeVar("_T")
 
 
 @dataclass(frozen=True)
 class ByHand:
-    """A level set by hand; it holds against approvals up to ``above_rev``."""
+    """A level set by hand; it holds against approvals up to ``above_rev``. kernel: the build it is one of."""
 
     level: int
     reason: str
     above_rev: int
+    kernel: str = ""
 
 
 @dataclass(frozen=True)
@@ -49,6 +50,7 @@ class Loaded:
     shadow: bool = False
     states: tuple[tuple[int, int], ...] = ()
     fixes: tuple[str, ...] = ()
+    package: str = ""  # name and version of the distribution's package it came with, "" if with none
 
 
 @dataclass(frozen=True)
@@ -66,7 +68,8 @@ class Record:
     ledger_id: str = ""
     rev: int = 0
     approval_digest: str = ""
-    approved_level: int | None = None  # what that approval gives this kernel build
+    approved: Mapping[str, int] = field(default_factory=dict)  # what that approval gives each kernel build
+    bounds: Mapping[str, int] = field(default_factory=dict)  # by kernel build: the level it was last told
     by_hand: ByHand | None = None
     loaded: tuple[Loaded, ...] = ()
     forced: tuple[Forced, ...] = ()
@@ -74,18 +77,19 @@ class Record:
     intent: Intent | None = None  # the act under way, or the one that its process did not live to end
     other: Mapping[str, Any] = field(default_factory=dict)  # keys of a newer version, kept as they are
 
-    def accept(self, ledger_id: str, rev: int, digest: str, level: int | None) -> Record:
+    def accept(self, ledger_id: str, rev: int, digest: str, levels: Mapping[str, int]) -> Record:
         """The record of a host that obeys this approval from now on, whether it can be carried out or not.
 
-        level: None where it names none for this kernel build.
+        levels: for each kernel build that it names. For another one what the host was told before goes on.
         """
+        record = self.unhold() if rev > self.rev else self
         return dataclasses.replace(
-            self,
+            record,
             ledger_id=ledger_id,
             rev=rev,
             approval_digest=digest,
-            approved_level=level,
-            by_hand=None if rev > self.rev else self.by_hand,
+            approved=dict(levels),
+            bounds={**record.bounds, **levels},
         )
 
     def adopt(self, ledger_id: str, rev: int) -> Record:
@@ -95,11 +99,18 @@ class Record:
         """
         held = self.by_hand and dataclasses.replace(self.by_hand, above_rev=max(rev - 1, 0))
         return dataclasses.replace(
-            self, ledger_id=ledger_id, rev=rev, approval_digest="", approved_level=None, by_hand=held
+            self, ledger_id=ledger_id, rev=rev, approval_digest="", approved={}, by_hand=held
         )
 
     def hold(self, by_hand: ByHand) -> Record:
         return dataclasses.replace(self, by_hand=by_hand)
+
+    def unhold(self) -> Record:
+        """The record of a host that approvals rule again; where none ever did, the hold stays its bound."""
+        if self.by_hand is None:
+            return self
+        bounds = {self.by_hand.kernel: self.by_hand.level, **self.bounds}
+        return dataclasses.replace(self, by_hand=None, bounds=bounds)
 
     def with_loaded(self, loaded: Loaded) -> Record:
         """``loaded`` added; entries of earlier boots and of the same name go."""
@@ -181,12 +192,20 @@ def _from_document(document: Mapping[str, Any]) -> Record:
     other = {key: value for key, value in document.items() if key not in known and key != "schema"}
     values = {key: document[key] for key in known if key in document}
     by_hand, intent = values.get("by_hand"), values.get("intent")
-    values["by_hand"] = None if by_hand is None else _typed(ByHand(**by_hand), _BY_HAND)
+    values["by_hand"] = None if by_hand is None else typed(ByHand(**by_hand), _BY_HAND)
     values["loaded"] = tuple(_loaded(one) for one in values.get("loaded", ()))
-    values["forced"] = tuple(_typed(Forced(**one), _FORCED) for one in values.get("forced", ()))
-    values["journal"] = _typed(Head(**values.get("journal", {"seq": 0, "hash": GENESIS})), _HEAD)
-    values["intent"] = None if intent is None else _typed(parse_intent(intent), _INTENT)
-    return _typed(Record(**values, other=other), _RECORD)
+    values["forced"] = tuple(typed(Forced(**one), _FORCED) for one in values.get("forced", ()))
+    for key in ("approved", "bounds"):
+        values[key] = _levels(values.get(key, {}))
+    values["journal"] = typed(Head(**values.get("journal", {"seq": 0, "hash": GENESIS})), _HEAD)
+    values["intent"] = None if intent is None else typed(parse_intent(intent), _INTENT)
+    return typed(Record(**values, other=other), _RECORD)
+
+
+def _levels(document: Mapping[str, Any]) -> dict[str, int]:
+    if any(type(level) is not int or level < 0 for level in document.values()):
+        raise ValueError(f"levels are {document!r}")
+    return dict(document)
 
 
 def _loaded(document: Mapping[str, Any]) -> Loaded:
@@ -194,22 +213,16 @@ def _loaded(document: Mapping[str, Any]) -> Loaded:
     values["functions"] = tuple((str(o), str(f), int(p)) for o, f, p in values["functions"])
     values["states"] = tuple((int(i), int(v)) for i, v in values.get("states", ()))
     values["fixes"] = tuple(values.get("fixes", ()))
-    return _typed(Loaded(**values), _LOADED)
+    return typed(Loaded(**values), _LOADED)
 
 
 # What decides who wins, or is compared with what the kernel shows; a damaged value must not decide anything.
-_Types = Mapping[str, "tuple[type, ...]"]
 _ABSENT = type(None)
-_RECORD: _Types = {
-    "ledger_id": (str,),
-    "rev": (int,),
-    "approval_digest": (str,),
-    "approved_level": (int, _ABSENT),
-}
-_BY_HAND = {"level": (int,), "reason": (str,), "above_rev": (int,)}
+_RECORD: Types = {"ledger_id": (str,), "rev": (int,), "approval_digest": (str,)}
+_BY_HAND = {"level": (int,), "reason": (str,), "above_rev": (int,), "kernel": (str,)}
 _FORCED = {"patch": (str,), "reason": (str,), "boot_id": (str,), "at": (str,)}
 _HEAD = {"seq": (int,), "hash": (str,)}
-_INTENT: _Types = {
+_INTENT: Types = {
     "id": (str,),
     "patch": (str,),
     "boot_id": (str,),
@@ -217,7 +230,7 @@ _INTENT: _Types = {
     "target": (bool,),
     "undone": (bool,),
 }
-_LOADED: _Types = {
+_LOADED: Types = {
     "name": (str,),
     "level": (int, _ABSENT),
     "sha256": (str,),
@@ -226,15 +239,6 @@ _LOADED: _Types = {
     "at": (str,),
     "replace": (bool,),
 }
-
-
-def _typed(value: _T, types: _Types) -> _T:
-    """``value``, if those of its fields have those types (a bool is no int) and no number is negative."""
-    for name, allowed in types.items():
-        given = getattr(value, name)
-        if type(given) not in allowed or (type(given) is int and given < 0):
-            raise ValueError(f"{name} is {given!r}")
-    return value
 
 
 def _unreadable(path: Path, why: str) -> LivepatchError:

@@ -43,7 +43,7 @@ def tick(host: Host) -> Outcome:
     if found.name not in states:
         armed.disarm(host)
         return Outcome(True, f"{found.name} is no longer in the kernel: disarmed.")
-    at = due(found.marks, host.now() - found.since, host.settings.soak)
+    at = due(found.marks, host.clock() - found.clock, host.settings.soak)
     if at is None or states[found.name] is not PatchState.PATCHED:
         return Outcome(True, f"{found.name} is under observation; no check is due.")
     return _check(host, found, at)

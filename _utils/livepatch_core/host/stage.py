@@ -25,11 +25,11 @@ from typing import Any
 from livepatch_core.catalog import rewrite
 from livepatch_core.catalog.model import Catalog
 from livepatch_core.catalog.read import parse_catalog
+from livepatch_core.durable import make_directory, remove_durably, write_atomically
 from livepatch_core.errors import LivepatchError
 from livepatch_core.host import preflight, publisher, quarantine
 from livepatch_core.host.approval import Grant, Source, Target, parse_approval
 from livepatch_core.host.context import Fetch, Host
-from livepatch_core.host.durable import make_directory, remove_durably, write_atomically
 from livepatch_core.host.offer import CATALOG_FILE, choose_level, fetch_catalog, fetch_offer
 from livepatch_core.host.settings import Settings
 from livepatch_core.host.statefile import read_document, unreadable, write_document

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+import math
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
+from livepatch_core.durable import write_atomically
 from livepatch_core.errors import LivepatchError
-from livepatch_core.host.durable import write_atomically
 from livepatch_core.words import Kind
 
 SCHEMA = 1
+Types = Mapping[str, "tuple[type, ...]"]
+_T = TypeVar("_T")
+# What a value of another kind raises where it is used; NaN and infinity are JSON to Python.
+MISFITS = (TypeError, KeyError, ValueError, AttributeError)
 
 
 def read_document(path: Path) -> dict[str, Any]:
@@ -41,7 +46,28 @@ def write_document(path: Path, document: Mapping[str, Any]) -> None:
             Kind.JOURNAL,
             f"{path} could not be written ({problem.strerror}); nothing was changed.",
             remedy="Make room, or make its directory writable; then ask again.",
+            why=f"{path} could not be written ({problem.strerror})",
         ) from problem
+
+
+def typed(value: _T, types: Types) -> _T:
+    """``value``, if those of its fields have those types (a bool is no int) and no number is negative.
+
+    Raises ValueError: somebody may have edited the file, and what it says must not decide anything then.
+    """
+    for name, allowed in types.items():
+        given = getattr(value, name)
+        number = isinstance(given, (int, float))
+        if type(given) not in allowed or (number and not 0 <= given < math.inf):
+            raise ValueError(f"{name} is {given!r}")
+    return value
+
+
+def texts(value: Iterable[object]) -> tuple[str, ...]:
+    """A list of texts as a tuple; raises ValueError or TypeError."""
+    if not isinstance(value, (list, tuple)) or not all(isinstance(one, str) for one in value):
+        raise ValueError(f"{value!r} is no list of texts")
+    return tuple(value)
 
 
 def unreadable(path: Path, problem: Exception) -> LivepatchError:

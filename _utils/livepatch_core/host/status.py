@@ -7,7 +7,7 @@ promised is in force; whatever decides and could not be read makes the verdict *
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
@@ -32,6 +32,9 @@ from livepatch_core.kernel.stragglers import scan
 from livepatch_core.kernel.transition import deadline_for
 from livepatch_core.words import Flag, Verdict
 
+# Systems that leave a trace in the kernel itself, whose patches klp does not see (kernel/environment.py).
+TRACES = frozenset({"kernelcare", "ksplice", "kgraft", "kpatch-core"})
+
 
 @dataclass(frozen=True)
 class Seen:
@@ -48,19 +51,23 @@ class Seen:
     deadline: float
     covered: bool | None
     record_error: str = ""
+    origins: Mapping[str, str] = field(default_factory=dict)  # packages that foreign patches came with
     warded: tuple[Warded, ...] = ()
     armed: dict[str, Any] | None = None
 
 
 Recognise = Callable[[Host, Kernel, Record], Record]
+Origin = Callable[[Host, Kernel, str], str]
 
 
 def status(host: Host, covered: bool | None = None, recognise: Recognise | None = None) -> dict[str, Any]:
-    """The document that livepatch.status returns.
+    """``document`` of a host that is looked at now."""
+    return document(host, look(host, covered, recognise))
 
-    recognise: finds levels the record does not know (host/recognise.py); handed in, as it needs pyelftools.
-    """
-    seen = look(host, covered, recognise)
+
+def document(host: Host, seen: Seen) -> dict[str, Any]:
+    """What livepatch.status returns, as far as the kernel's own livepatch goes (providers/whole.py adds the
+    other systems)."""
     verdict, reason = judge(seen)
     situation, identity = seen.situation, seen.kernel.identity
     return {
@@ -68,7 +75,7 @@ def status(host: Host, covered: bool | None = None, recognise: Recognise | None 
         "reason": reason,
         "flags": [str(flag) for flag in flags(seen)],
         "level": situation.level,
-        "approved": _approved(seen.record),
+        "approved": _approved(seen.record, seen.kernel.identity.build_id),
         "provider": "klp" if seen.kernel.environment.livepatch else None,
         "kernel": {
             "release": identity.release,
@@ -93,9 +100,8 @@ def status(host: Host, covered: bool | None = None, recognise: Recognise | None 
     }
 
 
-def grain(host: Host) -> dict[str, Any]:
+def grain(seen: Seen) -> dict[str, Any]:
     """The few words that hosts are targeted by. Levels loaded before the record was lost are not found."""
-    seen = look(host)
     identity = seen.kernel.identity
     return {
         "verdict": str(judge(seen)[0]),
@@ -114,7 +120,7 @@ def brief(host: Host) -> dict[str, Any]:
     boot unit warded a level off in this very boot. last: how the last act under an approval ended.
     """
     seen = look(host)
-    verdict, reason = judge(seen)
+    verdict, reason = glance(seen)
     boot_id = seen.kernel.identity.boot_id
     last = _last_boot(host) or {}
     missing = [f"{obj}:{function},{position}" for obj, function, position in seen.situation.missing]
@@ -136,8 +142,17 @@ def brief(host: Host) -> dict[str, Any]:
     }
 
 
-def look(host: Host, covered: bool | None = None, recognise: Recognise | None = None) -> Seen:
-    """Read everything once. An unreadable record is said, not raised: then above all status is asked."""
+def look(
+    host: Host,
+    covered: bool | None = None,
+    recognise: Recognise | None = None,
+    origin: Origin | None = None,
+) -> Seen:
+    """Read everything once. An unreadable record is said, not raised: then above all status is asked.
+
+    recognise: finds levels the record does not know; origin: the package of a patch that is still foreign
+    (both host/recognise.py); handed in, as they need pyelftools.
+    """
     kernel = read_kernel(host.roots)
     try:
         record, error = read_record(host.settings.record_file), ""
@@ -152,7 +167,8 @@ def look(host: Host, covered: bool | None = None, recognise: Recognise | None = 
         warded, armed = read_warded(host), _armed(host)
     except LivepatchError as problem:
         warded, armed, error = (), None, error or str(problem)
-    return Seen(kernel, record, situation, age, deadline, covered, error, warded, armed)
+    origins = {name: origin(host, kernel, name) for name in situation.foreign} if origin else {}
+    return Seen(kernel, record, situation, age, deadline, covered, error, origins, warded, armed)
 
 
 def judge(seen: Seen) -> tuple[Verdict, str]:
@@ -167,10 +183,7 @@ def judge(seen: Seen) -> tuple[Verdict, str]:
     if not situation.ours and not situation.foreign:
         return _bare(seen)
     if situation.top is None:
-        return (
-            Verdict.UNKNOWN,
-            f"{', '.join(situation.foreign)} is in force, and nothing on this host knows what it promises",
-        )
+        return Verdict.UNKNOWN, _foreign(seen)
     if situation.missing:
         names = ", ".join(f"{function} of {obj}" for obj, function, _ in situation.missing)
         return Verdict.UNKNOWN, f"{situation.top.name} is enabled, but not in force in {names}"
@@ -184,6 +197,34 @@ def judge(seen: Seen) -> tuple[Verdict, str]:
         f"{situation.top.name} is in force in every function it promised of what is loaded; it waits for "
         f"{', '.join(situation.waiting)}",
     )
+
+
+def glance(seen: Seen) -> tuple[Verdict, str]:
+    """``judge`` where no vendor's program is asked: what another system has in force is not known. Pure."""
+    traces = [name for name in seen.kernel.environment.other_managers if name in TRACES]
+    if not traces or not klp(seen).idle:
+        return judge(seen)
+    names = ", ".join(traces)
+    return Verdict.UNKNOWN, f"{names} is in this kernel; what it has in force livepatch.status asks it"
+
+
+@dataclass(frozen=True)
+class Klp:
+    """What the kernel's own livepatch has in it. active: patches. idle: none, and that is known. foreign:
+    patches at rest, and only such as nothing on this host knows."""
+
+    active: bool
+    idle: bool
+    foreign: bool
+
+
+def klp(seen: Seen) -> Klp:
+    """Pure."""
+    situation = seen.situation
+    settled = situation.transition is None and not situation.unreadable
+    some = bool(situation.ours or situation.foreign)
+    known = seen.kernel.environment.livepatch is not None
+    return Klp(active=some, idle=known and not some, foreign=settled and some and not situation.ours)
 
 
 def flags(seen: Seen) -> tuple[Flag, ...]:
@@ -224,6 +265,16 @@ def _moving(seen: Seen, patch: Patch) -> tuple[Verdict, str]:
         )
     verdict = Verdict.PATCHING if patch.state is PatchState.PATCHING else Verdict.REVERTING
     return verdict, f"{patch.name} has been {patch.state} {since}"
+
+
+def _foreign(seen: Seen) -> str:
+    named = [
+        f"{name} of package {seen.origins[name]}" if seen.origins.get(name) else name
+        for name in seen.situation.foreign
+    ]
+    if all(seen.origins.get(name) for name in seen.situation.foreign):
+        return f"{', '.join(named)} is in force, and the catalog gives that package no level"
+    return f"{', '.join(named)} is in force, and nothing on this host knows what it promises"
 
 
 def _bare(seen: Seen) -> tuple[Verdict, str]:
@@ -280,11 +331,11 @@ def _last_boot(host: Host) -> dict[str, Any] | None:
         return {"result": None, "comment": problem.message}
 
 
-def _approved(record: Record) -> dict[str, Any]:
+def _approved(record: Record, kernel: str | None) -> dict[str, Any]:
     shown: dict[str, Any] = {
         "ledger_id": record.ledger_id or None,
         "rev": record.rev,
-        "level": record.approved_level,
+        "level": record.approved.get(kernel or ""),
     }
     if record.by_hand is not None:
         shown["by_hand"] = {"level": record.by_hand.level, "reason": record.by_hand.reason}
@@ -302,7 +353,8 @@ def _patch(patch: Patch, seen: Seen) -> dict[str, Any]:
         "stack_order": patch.stack_order,
         "level": ours.level if ours else None,
         "ours": ours is not None,
-        "since": ours.at if ours else None,
+        "package": (ours.package if ours else seen.origins.get(patch.name)) or None,
+        "since": (ours.at if ours else None) or None,
         "objects": {
             one.name: {"patched": one.patched, "functions": [f"{f.name},{f.sympos}" for f in one.functions]}
             for one in patch.objects
@@ -326,13 +378,14 @@ def _stragglers(host: Host, seen: Seen) -> list[Mapping[str, Any]]:
 
 
 def _reboot(seen: Seen) -> dict[str, Any]:
-    why = [
-        f"patch {one.patch} was forced: {one.reason}"
-        for one in seen.record.forced_in(seen.kernel.identity.boot_id)
-    ]
+    forced = seen.record.forced_in(seen.kernel.identity.boot_id)
     if seen.record_error:  # whether a patch was forced stands in the record only
-        return {"owed": None, "why": [seen.record_error]}
-    return {"owed": bool(why), "why": why}
+        return {"owed": None, "why": [seen.record_error], "since": None}
+    return {
+        "owed": bool(forced),
+        "why": [f"patch {one.patch} was forced: {one.reason}" for one in forced],
+        "since": min((one.at for one in forced), default=None),
+    }
 
 
 def _safeguards(kernel: Kernel) -> dict[str, Any]:

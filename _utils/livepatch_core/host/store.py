@@ -6,10 +6,18 @@ import hashlib
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from livepatch_core.durable import remove_durably, write_atomically
 from livepatch_core.errors import LivepatchError
 from livepatch_core.host.context import Host
-from livepatch_core.host.durable import remove_durably, write_atomically
-from livepatch_core.host.statefile import read_document, unreadable, write_document
+from livepatch_core.host.statefile import (
+    MISFITS,
+    Types,
+    read_document,
+    texts,
+    typed,
+    unreadable,
+    write_document,
+)
 from livepatch_core.words import Kind
 
 INDEX = "index.json"
@@ -26,14 +34,19 @@ class Kept:
     at: str
 
 
+_TYPES: Types = {"level": (int,), "sha256": (str,), "name": (str,), "at": (str,)}
+
+
 def read_store(host: Host, kernel: str) -> tuple[Kept, ...]:
     """What is kept for one kernel build, the highest level first. Raises LivepatchError (journal)."""
     path = directory(host, kernel) / INDEX
     document = read_document(path)
     try:
-        kept = [Kept(**{**one, "fixes": tuple(one["fixes"])}) for one in document.get("levels", ())]
+        kept = [
+            typed(Kept(**{**one, "fixes": texts(one["fixes"])}), _TYPES) for one in document.get("levels", ())
+        ]
         return tuple(sorted(kept, key=lambda one: one.level, reverse=True))
-    except (TypeError, KeyError, ValueError) as problem:
+    except MISFITS as problem:
         raise unreadable(path, problem) from problem
 
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Collection
 from livepatch_core.host.context import Host
 from livepatch_core.host.events import is_crash
 from livepatch_core.host.quarantine import Warded, read_warded
-from livepatch_core.host.statefile import read_document, write_document
+from livepatch_core.host.statefile import MISFITS, read_document, texts, unreadable, write_document
 
 
 def tell(host: Host, send: Callable[[Warded], bool]) -> tuple[Warded, ...]:
@@ -30,7 +30,11 @@ def tell(host: Host, send: Callable[[Warded], bool]) -> tuple[Warded, ...]:
 
 
 def _known(host: Host) -> set[str]:
-    return set(map(str, read_document(host.settings.told_file).get("crashes", ())))
+    path = host.settings.told_file
+    try:
+        return set(texts(read_document(path).get("crashes", ())))
+    except MISFITS as problem:
+        raise unreadable(path, problem) from problem
 
 
 def _write(host: Host, names: Collection[str]) -> None:

@@ -124,7 +124,7 @@ def other_managers(roots: Roots) -> tuple[str, ...]:
     installed, and so runs.
     """
     loaded = _names(roots.sys / "module")
-    systemd = _root(roots) / "etc/systemd/system"
+    systemd = roots.root / "etc/systemd/system"
     ksplice = any(name.startswith("ksplice") for name in loaded)
     found = {
         "kernelcare": os.path.exists(roots.proc / "kcare") or "kcare" in loaded,
@@ -133,14 +133,9 @@ def other_managers(roots: Roots) -> tuple[str, ...]:
         "kpatch-core": os.path.exists(roots.sys / "kernel/kpatch"),
         # lexists: the link's target is an absolute path, which does not resolve inside a captured tree.
         "kpatch.service": os.path.lexists(systemd / "multi-user.target.wants/kpatch.service"),
-        "canonical-livepatch": os.path.exists(_root(roots) / "var/snap/canonical-livepatch/current"),
+        "canonical-livepatch": os.path.exists(roots.root / "var/snap/canonical-livepatch/current"),
     }
     return tuple(sorted(name for name, present in found.items() if present))
-
-
-def _root(roots: Roots) -> Path:
-    # Roots has no field of its own for /; /lib/modules, and its place in a captured tree, lie two below it.
-    return roots.lib_modules.parent.parent
 
 
 def _names(directory: Path) -> list[str]:

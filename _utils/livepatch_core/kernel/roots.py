@@ -20,5 +20,10 @@ class Roots:
         """The same layout below ``directory``: how captured trees are read."""
         return cls(directory / "sys", directory / "proc", directory / "dev", directory / "lib/modules")
 
+    @property
+    def root(self) -> Path:
+        """/, or its place in a captured tree: two above the modules."""
+        return self.lib_modules.parent.parent
+
 
 RUNNING = Roots()

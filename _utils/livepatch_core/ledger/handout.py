@@ -8,7 +8,7 @@ from typing import Any
 
 from livepatch_core.errors import LivepatchError
 from livepatch_core.ledger.acts import ledger_id
-from livepatch_core.ledger.model import FLEET, Freeze, HostApproval, decode_grants
+from livepatch_core.ledger.model import FLEET, Freeze, HostApproval, decode_grants, digest
 from livepatch_core.ledger.store import ledger_file, reading
 from livepatch_core.words import Kind
 
@@ -50,10 +50,15 @@ def _hand_out(state_dir: Path, minion: str) -> dict[str, Any]:
 
 
 def find(connection: sqlite3.Connection, minion: str) -> HostApproval | None:
+    """None where there is no approval. Raises ValueError where the row is not what was once written: SQLite
+    has no checksums, and an approval that a disk or an editor made must not move a host."""
     row = connection.execute(
-        "SELECT rev, builds FROM approval JOIN grants USING (digest) WHERE minion = ?", (minion,)
+        "SELECT rev, digest, builds FROM approval JOIN grants USING (digest) WHERE minion = ?", (minion,)
     ).fetchone()
     if row is None:
         return None
-    rev, builds = row
+    rev, name, builds = row
+    written = connection.execute("SELECT 1 FROM entry WHERE rev = ?", (rev,)).fetchone()
+    if written is None or digest(builds) != name:
+        raise ValueError(f"the ledger's approval of {minion} was damaged or edited")
     return HostApproval(minion, int(rev), decode_grants(builds))

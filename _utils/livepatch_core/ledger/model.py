@@ -8,6 +8,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from livepatch_core.errors import LivepatchError
+from livepatch_core.words import Kind
+
 FLEET = ""  # the name of everybody, where a minion's id stands for one host; no minion has it
 
 
@@ -57,8 +60,28 @@ def encode_grants(grants: Grants) -> str:
 
 
 def decode_grants(text: str) -> Grants:
-    """Raises ValueError or TypeError for what ``encode_grants`` did not write."""
-    return {build: Grant(level, sha256) for build, (level, sha256) in json.loads(text).items()}
+    """Raises LivepatchError (journal) for what ``encode_grants`` did not write."""
+    try:
+        return {build: Grant(level, sha256) for build, (level, sha256) in decode(text).items()}
+    except (ValueError, TypeError, AttributeError) as problem:
+        raise _damaged(text) from problem
+
+
+def decode(text: str) -> Any:
+    """What stands in a column as JSON. Raises LivepatchError (journal) where it is none."""
+    try:
+        return json.loads(text)
+    except (ValueError, TypeError, RecursionError) as problem:
+        raise _damaged(text) from problem
+
+
+def _damaged(text: object) -> LivepatchError:
+    return LivepatchError(
+        Kind.JOURNAL,
+        f"The ledger was damaged or edited: {str(text)[:60]!r} is nothing that was ever written into it; "
+        "nothing was changed.",
+        remedy="Move it away with its -wal and -shm files and run livepatch_ledger.restore or rebuild.",
+    )
 
 
 def digest(text: str) -> str:

@@ -18,6 +18,7 @@ from typing import Any
 from livepatch_core.catalog import files
 from livepatch_core.catalog.author import Author
 from livepatch_core.catalog.settings import Master
+from livepatch_core.durable import sync_directory
 from livepatch_core.errors import LivepatchError
 from livepatch_core.ledger.acts import (
     add_entry_at,
@@ -26,12 +27,14 @@ from livepatch_core.ledger.acts import (
     ledger_id,
     put_approvals,
 )
-from livepatch_core.ledger.model import FLEET, Freeze, Grant, encode_grants
+from livepatch_core.ledger.model import FLEET, Freeze, Grant, digest, encode_grants
 from livepatch_core.ledger.store import ledger_file, reading, sync, touch, writing
 from livepatch_core.words import Kind
 
 # Writes that no host at hand has seen: where the ledger itself is lost, the rev goes up by so much.
 JUMP = 1000
+# A host may say anything. SQLite's integers end at 2**63, and every later write needs a rev above this one.
+MOST_REV = 2**62
 
 
 @dataclass(frozen=True)
@@ -76,7 +79,7 @@ def backup(master: Master, destination: Path) -> dict[str, Any]:
                 os.replace(temporary, destination)
             finally:
                 temporary.unlink(missing_ok=True)
-            files.sync_directory(destination.parent)
+            sync_directory(destination.parent)
     return {"ledger_id": name, "rev": rev, "path": str(destination)}
 
 
@@ -87,8 +90,8 @@ def restore(master: Master, source: Path, by: Author, seen_rev: int | None = Non
     gone; without it a new id is taken, and each host has to be told to adopt it. Raises LivepatchError
     (argument, journal).
     """
-    if seen_rev is not None and (type(seen_rev) is not int or seen_rev < 0):
-        raise _refused(f"seen_rev is {seen_rev!r}, not an integer from 0")
+    if seen_rev is not None and _rev(seen_rev) is None:
+        raise _refused(f"seen_rev is {seen_rev!r}, not a rev that a ledger ever had")
     state = read_state(source)
     with writing(master) as connection:
         lost = count(connection, "entry") == 0
@@ -150,15 +153,21 @@ def parse_report(minion: str, document: object) -> Report:
     kernel = document.get("kernel") if isinstance(document, Mapping) else None
     if not isinstance(approved, Mapping) or not isinstance(kernel, Mapping):
         return Report(minion, "", 0, None, None)
-    name, rev, level = approved.get("ledger_id"), approved.get("rev"), approved.get("level")
+    name, rev, level = approved.get("ledger_id"), _rev(approved.get("rev")), approved.get("level")
+    if rev is None:
+        return Report(minion, "", 0, None, None)
     build_id = kernel.get("build_id")
     return Report(
         minion,
         name if isinstance(name, str) else "",
-        rev if type(rev) is int and rev >= 0 else 0,
+        rev,
         level if type(level) is int and level >= 0 else None,
         build_id if isinstance(build_id, str) else None,
     )
+
+
+def _rev(value: object) -> int | None:
+    return value if type(value) is int and 0 <= value <= MOST_REV else None
 
 
 def read_state(source: Path) -> State:
@@ -171,12 +180,17 @@ def read_state(source: Path) -> State:
         (sound,) = connection.execute("PRAGMA integrity_check").fetchone()
         if sound != "ok":
             raise _refused(f"{source} is damaged ({sound})")
-        approvals = connection.execute("SELECT minion, builds FROM approval JOIN grants USING (digest)")
+        rows = connection.execute("SELECT minion, digest, builds FROM approval JOIN grants USING (digest)")
+        approvals = {}
+        for minion, name, builds in rows:
+            if digest(builds) != name:
+                raise _refused(f"{source} is damaged or was edited (the approval of {minion})")
+            approvals[minion] = builds
         freezes = connection.execute("SELECT * FROM freeze")
         return State(
             ledger_id(connection),
             current_rev(connection),
-            dict(approvals.fetchall()),
+            approvals,
             tuple(Freeze(*row) for row in freezes.fetchall()),
         )
 

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import sqlite3
 from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
 from livepatch_core.ledger.acts import current_rev, ledger_id
-from livepatch_core.ledger.model import FLEET, decode_grants
+from livepatch_core.ledger.model import FLEET, decode, decode_grants
 from livepatch_core.ledger.store import ledger_file, reading
 
 
@@ -54,4 +53,4 @@ def _history(connection: sqlite3.Connection, limit: int) -> list[dict[str, Any]]
         "SELECT rev, at, who, act, why, detail FROM entry ORDER BY rev DESC LIMIT ?", (limit,)
     ).fetchall()
     names = ("rev", "at", "who", "act", "why")
-    return [{**dict(zip(names, row)), **json.loads(row[5])} for row in rows]
+    return [{**dict(zip(names, row)), **decode(row[5])} for row in rows]

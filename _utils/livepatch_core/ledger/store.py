@@ -17,7 +17,8 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 
 from livepatch_core.catalog import files
-from livepatch_core.catalog.settings import Master, Owner
+from livepatch_core.catalog.settings import Master
+from livepatch_core.durable import PRIVATE_FILE, Owner, give, sync_directory
 from livepatch_core.errors import LivepatchError
 from livepatch_core.words import Kind
 
@@ -95,7 +96,7 @@ def _make(path: Path, master: Master) -> None:
             _create(connection, path)
         sync(temporary)
         os.replace(temporary, path)
-        files.sync_directory(path.parent)
+        sync_directory(path.parent)
 
 
 def _create(connection: sqlite3.Connection, path: Path) -> None:
@@ -113,13 +114,12 @@ def _create(connection: sqlite3.Connection, path: Path) -> None:
 
 def touch(path: Path, owner: Owner | None) -> None:
     """An empty file of the master's user: SQLite gives the files beside it to the same."""
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, files.PRIVATE_FILE)
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, PRIVATE_FILE)
     try:
-        if owner is not None:
-            os.fchown(descriptor, owner.uid, owner.gid)
+        give(descriptor, owner)
     finally:
         os.close(descriptor)
-    files.sync_directory(path.parent)
+    sync_directory(path.parent)
 
 
 def sync(path: Path) -> None:

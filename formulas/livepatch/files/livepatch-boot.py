@@ -3,7 +3,7 @@
 
 Usage: livepatch-boot.py [--library DIR]... [--config DIR] start|stop|tick
 
---library: where ``livepatch_core`` (and pyelftools) may be found beside this Python's own packages.
+--library: where ``livepatch_core`` may be found beside this Python's own packages: where Salt syncs utils to.
 --config: the directory of the minion's configuration; what stands there under ``livepatch`` rules here too.
 """
 
@@ -13,8 +13,6 @@ import argparse
 import sys
 from pathlib import Path
 
-LIBRARIES = ("/var/cache/salt/minion/extmods/utils", "/var/cache/salt/minion/extmods")
-
 
 def main() -> int:
     parser = argparse.ArgumentParser()
@@ -23,7 +21,7 @@ def main() -> int:
     parser.add_argument("act", choices=("start", "stop", "tick"))
     chosen = parser.parse_args()
     # After Python's own, so that an installed package wins over a synced copy, as in Salt's loader.
-    sys.path.extend(path for path in (*chosen.library, *LIBRARIES) if Path(path).is_dir())
+    sys.path.extend(path for path in chosen.library if Path(path).is_dir())
     from livepatch_core.host import unit
 
     return unit.main(chosen.act, Path(chosen.config))

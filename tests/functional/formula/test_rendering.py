@@ -131,6 +131,13 @@ def test_choices_of_the_pillar(render: Render) -> None:
     )
 
 
+def test_a_fleet_that_syncs_when_it_is_told(render: Render) -> None:
+    chunks = render("livepatch.install", {"autoload": False})
+    assert chunks["livepatch-minion-config"]["dataset"]["autoload_dynamic_modules"] is False
+    left_alone = render("livepatch.install", {})["livepatch-minion-config"]["dataset"]
+    assert "autoload_dynamic_modules" not in left_alone
+
+
 def test_what_a_site_does_at_start_stays(render: Render) -> None:
     kept = render("livepatch.install", {}, startup_states="highstate")
     assert "livepatch-minion-config" not in kept
@@ -159,19 +166,32 @@ def test_every_source_is_served(modules: Modules, render: Render, repo: Path) ->
     assert files - served == {
         "README.md", "acl.example", "init.sls", "install.sls", "map.jinja", "orch/highstate.sls",
         "orch/rollout.sls",  # by tests/integration/rollout
-        "pillar.example", "reactor/changed.sls", "top.example",
+        "pillar.example", "reactor/changed.sls", "reactor/returned.sls", "top.example",
     }  # fmt: skip
 
 
 def test_units(modules: Modules, render: Render, tmp_path: Path) -> None:
     """Rendered by Salt, with the context that the state gives."""
-    chunks = render("livepatch.install", {"python": "/opt/p", "script_dir": "/opt/s"})
+    chosen = {"python": "/opt/p", "script_dir": "/opt/s", "config": {"state_dir": "/srv/state"}}
+    chunks = render("livepatch.install", chosen, extension_modules="/srv/cache/extmods")
     fetch = modules()["cp.get_template"]
     for unit in UNITS:
         chunk = chunks[f"{unit}-file"]
         text = Path(fetch(chunk["source"], str(tmp_path / unit), context=chunk["context"])).read_text()
         assert "{{" not in text
-        assert unit.endswith(".timer") or "ExecStart=/opt/p /opt/s/livepatch-boot.py " in text
+        program = "ExecStart=/opt/p /opt/s/livepatch-boot.py --library /srv/cache/extmods/utils "
+        assert unit.endswith(".timer") or program in text
+        where = {
+            "livepatch-boot.service": "RequiresMountsFor=/srv/state /srv/cache/extmods\n",
+            "livepatch-soak.service": "ConditionPathExists=/srv/state/armed.json\n",
+        }
+        assert where.get(unit, "") in text
+
+
+def test_units_of_a_minion_that_has_its_own_state_dir(render: Render, base_opts: dict[str, Any]) -> None:
+    chunk = render("livepatch.install", {})["livepatch-soak.service-file"]
+    assert chunk["context"]["state_dir"] == base_opts["livepatch"]["state_dir"]
+    assert chunk["context"]["extension_modules"] == base_opts["extension_modules"]
 
 
 def test_the_pillar_example_is_one(render: Render, repo: Path) -> None:

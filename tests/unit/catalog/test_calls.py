@@ -29,7 +29,7 @@ def test_type_error_is_no_usage_text() -> None:
     assert (answer["result"], answer["kind"]) == (False, "internal")
 
 
-@pytest.mark.parametrize("value", [None, "", "relative", 3, "/no/such/file"])
+@pytest.mark.parametrize("value", [None, "", "relative", 3, "/no/such/file", "/dev/zero", "/"])
 def test_files(value: object) -> None:
     with pytest.raises(LivepatchError) as caught:
         calls.read_file(value)
@@ -40,6 +40,8 @@ def test_texts_and_times() -> None:
     assert (calls.text("x", None), calls.text("x", ""), calls.text("x", "y")) == (None, None, "y")
     with pytest.raises(LivepatchError, match="twice"):
         calls.text("kernel_build", 112233)
+    with pytest.raises(LivepatchError, match="not UTF-8"):
+        calls.text("notes", "caf\udce9")
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", calls.now())
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import yaml
 
-from livepatch_core.catalog import files
+from livepatch_core import durable
 from livepatch_core.catalog.entry import Publication, parse_digest, parse_fixes
 from livepatch_core.catalog.model import LevelStatus
 from livepatch_core.catalog.publish import publish
@@ -190,7 +190,7 @@ def test_full_disk_leaves_the_catalog_as_it_was(
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), name)
         real(descriptor)
 
-    monkeypatch.setattr(files.os, "fsync", full)
+    monkeypatch.setattr(durable.os, "fsync", full)
     error = refused(master, module("livepatch_2", ["f1", "f2"]))
     assert error.kind is Kind.CATALOG
     assert "No space left" in error.message
@@ -203,7 +203,7 @@ def test_directory_of_somebody_else(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     def denied(path: Path, *rest: Any) -> None:
         raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
 
-    monkeypatch.setattr(files, "write", denied)
+    monkeypatch.setattr("livepatch_core.catalog.publish.write_atomically", denied)
     with pytest.raises(LivepatchError) as caught:
         publish(master, module(), Publication(author=BY))
     assert caught.value.kind is Kind.PRIVILEGE

@@ -167,8 +167,8 @@ def test_builds_are_build_ids(build: str) -> None:
         (b"schema: 1\nrelease: ../x\nbuilds: {}", "kernel release"),
         (b"schema: 1\nrelease: r", "has no builds"),
         (b"schema: 1\nschema: 1\nrelease: r\nbuilds: {}", "line 2: has the key schema twice"),
-        (b"[" * 100_000, "nested too deeply"),
-        (b"{a: " * 100_000, "nested too deeply"),
+        (b"[" * 100_000, "nest"),  # newer libyaml says so before we do: exceeded maximum nesting depth
+        (b"{a: " * 100_000, "nest"),
         (b"- " * 100_000, "nested too deeply"),
         (b"a" * (8 * 1024 * 1024 + 1), "more than 8 MiB"),
     ],

@@ -37,6 +37,17 @@ def test_bad_configuration(value: Any, said: str) -> None:
     assert caught.value.kind is Kind.ARGUMENT
 
 
+@pytest.mark.parametrize(
+    "value", [{"state_dir": "/srv/salt/state"}, {"state_dir": "/srv/salt"}, {"sign_key": "/srv/salt/key.pem"}]
+)
+def test_nothing_secret_in_what_the_fleet_can_read(value: dict[str, str]) -> None:
+    roots = {"base": ["/srv/levels"], "dev": ["/srv/salt"]}
+    with pytest.raises(LivepatchError, match="the file root /srv/salt, which the fleet can read"):
+        parse_master(value, "/c", "root", roots)
+    served = parse_master({"catalog_dir": "/srv/levels"}, "/c", "root", roots).catalog_dir
+    assert served == Path("/srv/levels")
+
+
 def test_state_dir_that_a_link_leads_into_the_cache(tmp_path: Path) -> None:
     (tmp_path / "cache").mkdir()
     (tmp_path / "link").symlink_to(tmp_path / "cache")
@@ -63,6 +74,12 @@ def test_unknown_user(user: object) -> None:
     with pytest.raises(LivepatchError, match="unknown user approves nothing") as caught:
         author(user, "salt", {}, "why", "now")
     assert caught.value.kind is Kind.UNAPPROVED
+
+
+def test_a_reason_that_no_file_can_hold() -> None:
+    """What Python makes of bytes on a command line that are no UTF-8."""
+    with pytest.raises(LivepatchError, match="not UTF-8"):
+        author("alice", "salt", {}, "caf\udce9", "now")
 
 
 @pytest.mark.parametrize("why", [None, "", "  ", 3])

@@ -1,17 +1,20 @@
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
 
+from livepatch_core.catalog.entry import Publication
 from livepatch_core.catalog.model import LevelStatus
+from livepatch_core.catalog.publish import publish
 from livepatch_core.catalog.settings import Master
 from livepatch_core.catalog.shelf import read_shelves
 from livepatch_core.catalog.standing import block, promote
-from livepatch_core.catalog.transfer import export, import_dir
+from livepatch_core.catalog.transfer import export, import_dir, listing
 from livepatch_core.catalog.verify import verify
 from livepatch_core.errors import LivepatchError
-from tests.unit.catalog.modules import BY, RELEASE, master_in, published
+from tests.unit.catalog.modules import BY, RELEASE, master_in, module, published
 
 
 @pytest.fixture
@@ -68,6 +71,45 @@ def test_import_refuses_before_it_writes(master: Master, tmp_path: Path) -> None
     assert statuses(there) == {}
     with pytest.raises(LivepatchError, match="no <release>/catalog.yaml"):
         import_dir(there, tmp_path / "nothing", BY)
+
+
+@pytest.mark.parametrize(
+    ("here", "there", "said"),
+    [
+        ({2: ["a", "b"]}, {1: ["a"]}, "below level 2, which is here"),
+        ({1: ["a"]}, {2: ["b"]}, "lacks what level 1 has, and does not say why: vmlinux:a"),
+    ],
+)
+def test_import_keeps_the_order_of_levels(
+    tmp_path: Path, here: dict[int, list[str]], there: dict[int, list[str]], said: str
+) -> None:
+    """What publish refuses does not come in by another door."""
+    masters = [master_in(tmp_path / name) for name in ("here", "there")]
+    for master, levels in zip(masters, (here, there)):
+        for number, functions in levels.items():
+            publish(master, module(f"livepatch_{number}", functions), Publication(BY, number))
+    before = listing(masters[0])
+    with pytest.raises(LivepatchError, match=said):
+        import_dir(masters[0], masters[1].withheld, BY)
+    assert listing(masters[0]) == before
+
+
+def test_import_of_a_module_whose_name_is_taken(tmp_path: Path) -> None:
+    here, there = (master_in(tmp_path / name) for name in ("here", "there"))
+    publish(here, module("livepatch_x"), Publication(BY, 1))
+    publish(there, module("livepatch_x", ["f", "g"]), Publication(BY, 2))
+    with pytest.raises(LivepatchError, match="module named livepatch_x too"):
+        import_dir(here, there.withheld, BY)
+
+
+def test_import_of_a_release_that_stands_there_twice(master: Master, tmp_path: Path) -> None:
+    """Both written one after the other, the second would take the place of the first."""
+    export(master, tmp_path / "tree")
+    shutil.copytree(tmp_path / "tree" / "livepatch" / RELEASE, tmp_path / "tree" / RELEASE)
+    there = master_in(tmp_path / "there")
+    with pytest.raises(LivepatchError, match="twice"):
+        import_dir(there, tmp_path / "tree", BY)
+    assert statuses(there) == {}
 
 
 def test_import_of_another_module_under_the_same_number(master: Master, tmp_path: Path) -> None:

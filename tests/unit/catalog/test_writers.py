@@ -18,7 +18,7 @@ from typing import Any
 
 import pytest
 
-from livepatch_core.catalog import files
+from livepatch_core import durable
 from livepatch_core.catalog.entry import Publication
 from livepatch_core.catalog.model import LevelStatus
 from livepatch_core.catalog.publish import publish
@@ -202,7 +202,7 @@ def test_no_room_at_every_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     for failing in range(1, 20):
         disk = FullDisk(failing)
         with monkeypatch.context() as patch:
-            patch.setattr(files.os, "fsync", disk.fsync)
+            patch.setattr(durable.os, "fsync", disk.fsync)
             expected = pytest.raises(LivepatchError, match="No space left")
             with expected if failing <= 4 else contextlib.nullcontext():
                 publish(master, module(f"n{failing}", ["f1"]), Publication(author=BY))

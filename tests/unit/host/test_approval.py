@@ -65,7 +65,7 @@ def test_an_approval_is_read() -> None:
 
 
 def test_what_wins() -> None:
-    record = accept(approval(5), Record(), BUILD_ID)
+    record = accept(approval(5), Record())
     assert kind(lambda: judge(approval(4), record, BUILD_ID)) is Kind.SUPERSEDED
     assert kind(lambda: judge(approval(5, level=2), record, BUILD_ID)) is Kind.SUPERSEDED
     assert kind(lambda: judge(approval(9, ledger="b"), record, BUILD_ID)) is Kind.FOREIGN_LEDGER
@@ -75,13 +75,13 @@ def test_what_wins() -> None:
 
 def test_one_that_names_no_level_here_outranks_older_ones() -> None:
     silent = approval(6, build=OTHER_BUILD)
-    record = accept(silent, accept(approval(5), Record(), BUILD_ID), BUILD_ID)
+    record = accept(silent, accept(approval(5), Record()))
     assert kind(lambda: judge(silent, record, BUILD_ID)) is Kind.UNAPPROVED
     assert kind(lambda: judge(approval(5), record, BUILD_ID)) is Kind.SUPERSEDED
 
 
 def test_by_hand_holds_until_a_higher_rev() -> None:
-    _, record = by_hand(2, "a fault", accept(approval(5), Record(), BUILD_ID))
+    _, record = by_hand(2, "a fault", accept(approval(5), Record()), BUILD_ID)
     assert kind(lambda: judge(approval(5), record, BUILD_ID)) is Kind.SUPERSEDED
     target, after = judge(approval(6), record, BUILD_ID)
     assert (target.level, after.by_hand) == (1, None)
@@ -96,11 +96,11 @@ def test_by_hand_holds_until_a_higher_rev() -> None:
     (2, "  ", Kind.UNAPPROVED),
 ])  # fmt: skip
 def test_by_hand_needs_a_level_and_a_reason(level: object, reason: object, expected: Kind) -> None:
-    assert kind(lambda: by_hand(level, reason, Record())) is expected
+    assert kind(lambda: by_hand(level, reason, Record(), BUILD_ID)) is expected
 
 
 def test_adopting_lets_the_new_ledger_speak() -> None:
-    _, record = by_hand(2, "a fault", accept(approval(57), Record(), BUILD_ID))
+    _, record = by_hand(2, "a fault", accept(approval(57), Record()), BUILD_ID)
     adopted = record.adopt("b", 0)
     assert kind(lambda: judge(approval(58), adopted, BUILD_ID)) is Kind.FOREIGN_LEDGER
     assert judge(approval(1, ledger="b"), adopted, BUILD_ID)[0].level == 1
@@ -128,7 +128,7 @@ def test_no_interleaving_lets_a_lower_rev_win(events: list[tuple[Any, ...]]) -> 
                 record, ledger, highest, floor = record.adopt(name, rev), name, rev, max(rev - 1, 0)
             continue
         if event[0] == "by hand":
-            _, record = by_hand(event[1], "why", record)
+            _, record = by_hand(event[1], "why", record, BUILD_ID)
             floor = highest
             continue
         _, rev, level, name = event
@@ -157,6 +157,15 @@ def test_the_policy_newest_wants_none(world: World) -> None:
     world.options["policy"] = Policy.NEWEST
     assert world.apply().result is True
     assert world.patches == ["lp_3"]
+
+
+def test_what_a_ledger_says_rules_where_the_site_wants_none(world: World) -> None:
+    """Its external pillar hands something to every host: a freeze is obeyed, and so is an approval."""
+    world.options["policy"] = Policy.NEWEST
+    frozen = {"error": "the fleet is frozen", "kind": "frozen"}
+    assert world.apply(approval=frozen).kind is Kind.FROZEN
+    assert world.apply(approval=world.approval(1, 2)).result is True
+    assert world.patches == ["lp_2"]
 
 
 def test_one_that_cannot_be_carried_out_still_outranks(world: World) -> None:

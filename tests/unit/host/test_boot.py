@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import itertools
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from livepatch_core.host import armed, boot, move, persist, soak, status, store
+from livepatch_core.host import armed, boot, byhand, move, nextboot, persist, quarantine, soak, status, store
 from livepatch_core.host.byhand import Order
+from livepatch_core.host.journal import JournalState
 from livepatch_core.host.move import Wish
+from livepatch_core.host.settings import Policy
 from livepatch_core.words import Kind
-from tests.unit.host.boundaries import Boundaries
+from tests.unit.host.boundaries import Boundaries, Killed
 from tests.unit.host.fakekernel import BUILD_ID
 from tests.unit.host.world import World
+
+OTHER = "bb" * 20  # the build-id of another kernel
 
 
 @pytest.fixture
@@ -47,6 +53,30 @@ def module_of(world: World, level: int) -> Path:
     return store.directory(world.host, BUILD_ID) / f"{one.sha256}.ko"
 
 
+def rolled_back(world: World) -> None:
+    """To level 1, by rev 3; level 2 is kept as it was."""
+    assert world.apply(approval=world.approval(3, 1)).result is True
+
+
+def another_ledger(world: World) -> None:
+    rolled_back(world)
+    assert byhand.adopt_ledger(world.host, "ledger-2", 0, Order("a test")).result is True
+
+
+def silent_approval(world: World) -> None:
+    """A newer one, which names no level for this kernel build."""
+    rolled_back(world)
+    approval = {**world.approval(4, 1), "builds": {OTHER: {"level": 0}}}
+    assert world.apply(approval=approval).kind is Kind.UNAPPROVED
+
+
+def no_more_by_hand(world: World) -> None:
+    """And nobody ever approved anything."""
+    world.host.settings.record_file.write_text("{}")
+    assert world.apply(1).result is True
+    assert byhand.unhold(world.host, Order("a test")).result is True
+
+
 def command_line(world: World) -> None:
     (world.kernel.directory / "proc/cmdline").write_text("root=/dev/vda quiet livepatch.boot=off\n")
 
@@ -59,6 +89,13 @@ def blocked(world: World) -> None:
     """Seen in the catalog by whatever looked last."""
     world.entries[2] = {"status": "blocked", "reason": "leaks"}
     assert world.apply(approval=world.approval(2, 2)).kind is Kind.BLOCKED
+
+
+def blocked_while_frozen(world: World) -> None:
+    """An incident: the fleet is frozen and the level blocked. A host that holds looks all the same."""
+    world.entries[2] = {"status": "blocked", "reason": "leaks"}
+    frozen = {"error": "the fleet is frozen", "kind": "frozen"}
+    assert world.apply(approval=frozen).kind is Kind.FROZEN
 
 
 def quarantined(world: World) -> None:
@@ -97,12 +134,16 @@ def nothing(world: World) -> None:
         (command_line, 0, "livepatch.boot=off on the kernel's command line"),
         (off_file, 0, "switched off by the file"),
         (blocked, 1, "level 2 is blocked (leaks)"),
+        (blocked_while_frozen, 1, "level 2 is blocked (leaks)"),
         (quarantined, 1, "level 2 is quarantined (stalls)"),
         (damaged, 1, "level 2 is damaged in the store"),
         (gone, 1, "level 2 is damaged in the store"),
         (all_damaged, 0, "level 2 is damaged in the store; level 1 is damaged in the store"),
         (approved_lower, 1, "level 2 is above 1"),
         (by_hand, 0, "level 1 is above 0"),
+        (another_ledger, 1, "level 2 is above 1"),
+        (silent_approval, 1, "level 2 is above 1"),
+        (no_more_by_hand, 1, "level 2 is above 1"),
     ],
 )
 def test_status_says_what_the_boot_does(
@@ -124,6 +165,31 @@ def test_status_says_what_the_boot_does(
     assert (report["comment"], report["boot_id"]) == (outcome.comment, "boot-2")
     if level:
         assert kept.journal[-1]["authority"]["source"] == "boot"
+
+
+def test_each_kernel_build_is_bounded_by_what_was_approved_for_it(kept: World) -> None:
+    """Approved: level 1 here, level 2 for another kernel, which is booted; level numbers of two kernels have
+    nothing to do with each other."""
+    rolled_back(kept)
+    approval = kept.approval(4, 0)
+    approval["builds"][OTHER] = {"level": 2, "sha256": kept.levels[2].sha256}
+    assert kept.apply(approval=approval).result is True
+    for build, level in ((OTHER, 2), (BUILD_ID, 0)):
+        bound = nextboot.bound_of(kept.record, build)
+        assert nextboot.choose(store.read_store(kept.host, BUILD_ID), bound, {}).level == level
+    assert kept.apply(1).result is True  # by hand: for this kernel
+    assert [nextboot.bound_of(kept.record, build) for build in (BUILD_ID, OTHER)] == [1, 2]
+    assert kept.apply(0).result is True  # by hand: nothing, whichever kernel
+    assert [nextboot.bound_of(kept.record, build) for build in (BUILD_ID, OTHER)] == [0, 0]
+
+
+def test_a_site_without_approvals_boots_the_newest(kept: World) -> None:
+    """What was approved before the site chose so, or set by hand and lifted, binds no more."""
+    no_more_by_hand(kept)
+    kept.options["policy"] = Policy.NEWEST
+    assert next_boot(kept)["level"] == 2
+    assert kept.apply(1).result is True
+    assert next_boot(kept)["level"] == 1
 
 
 @pytest.mark.parametrize("name", ["blocks_file", "quarantine_file", "record_file", "index"])
@@ -172,6 +238,81 @@ def test_no_room_in_the_store(kept: World, at: int) -> None:
         assert "No space left" in outcome.comment
     assert kept.patches == ["lp_3"]
     assert persist.persist(kept.host).result is True
+
+
+def test_a_full_disk_at_boot(kept: World) -> None:
+    """Full from any write on: what the outcome says is what the kernel is."""
+    boot.stop(kept.host)
+    state, saved = kept.host.settings.state_dir, kept.directory / "saved"
+    shutil.copytree(state, saved)
+    loaded = set()
+    for at in itertools.count():
+        shutil.rmtree(state)
+        shutil.copytree(saved, state)
+        kept.kernel.boot(f"boot-{at + 2}")
+        disk = Boundaries(at, full=True)
+        with disk.around():
+            outcome = kept.outcome(lambda: boot.start(kept.host))
+        if disk.count <= at:
+            break
+        assert "No space left" in outcome.comment
+        assert ("nothing was changed" in outcome.comment) is (kept.patches == []), outcome.comment
+        assert ("patches" in outcome.changes) is (kept.patches == ["lp_2"]), outcome.comment
+        loaded.add(bool(kept.patches))
+    assert loaded == {True, False}
+
+
+def persisted_and_proven(world: World) -> None:
+    persist.persist(world.host)
+    found = armed.read_armed(world.host)
+    if found is not None:
+        soak._prove(world.host, found)
+
+
+KILLED: dict[str, Callable[[World], object]] = {
+    "persist and prove": persisted_and_proven,
+    "not persisted": lambda world: persist.not_persisted(world.host),
+    "quarantine": lambda world: persist.put_in_quarantine(world.host, 3, Order("stalls")),
+    "boot": lambda world: boot.start(world.host),
+}
+
+
+@pytest.mark.parametrize("name", KILLED)
+def test_killed_at_every_step(kept: World, name: str) -> None:
+    """Level 3 is in its soak, or the host boots. Afterwards each file is old or new, whole levels are kept,
+    and the same again ends as if nothing had happened."""
+    assert kept.apply(approval=kept.approval(3, 3)).result is True
+    if name == "boot":
+        boot.stop(kept.host)
+    state, saved = kept.host.settings.state_dir, kept.directory / "saved"
+    shutil.copytree(state, saved)
+    for at in itertools.count():
+        shutil.rmtree(state)
+        shutil.copytree(saved, state)
+        if name == "boot":
+            kept.kernel.boot(f"boot-{at + 2}")
+        died = False
+        try:
+            with Boundaries(at).around():
+                KILLED[name](kept)
+        except Killed:
+            died = True
+        left = store.read_store(kept.host, BUILD_ID)
+        assert [one.level for one in left] in ([2, 1], [3, 2, 1], []), at
+        assert all(store.is_sound(kept.host, BUILD_ID, one) for one in left), at
+        status.status(kept.host)
+        if not died:
+            break
+        kept.kernel.settle()
+        KILLED[name](kept)
+        again = [one.level for one in store.read_store(kept.host, BUILD_ID)]
+        assert again == {"persist and prove": [3, 2, 1], "not persisted": []}.get(name, [2, 1]), at
+        if name == "boot":
+            assert kept.patches == ["lp_2"], at
+            assert kept.verified is JournalState.WHOLE
+        if name == "quarantine":
+            assert [one.level for one in quarantine.read_warded(kept.host)] == [3]
+    assert at > 2
 
 
 def test_persist_at_level_0(world: World) -> None:

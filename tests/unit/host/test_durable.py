@@ -13,9 +13,9 @@ from pathlib import Path
 
 import pytest
 
+from livepatch_core.durable import append_durably, write_atomically
 from livepatch_core.errors import LivepatchError
 from livepatch_core.host import journal
-from livepatch_core.host.durable import append_durably, write_atomically
 from livepatch_core.host.journal import JournalState
 from livepatch_core.host.record import Record, read_record, write_record
 from tests.conftest import REPO

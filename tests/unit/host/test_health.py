@@ -185,6 +185,16 @@ def test_functions_are_asked_again_at_1_5_and_15_minutes(world: World, kmsg: Non
     assert world.levels[1].sha256 in host.settings.proven_file.read_text()
 
 
+@pytest.mark.parametrize("set_by", [86_400.0, -86_400.0])
+def test_setting_the_clock_neither_ends_nor_stops_a_soak(world: World, kmsg: None, set_by: float) -> None:
+    """At boot a level is loaded before anybody asks a time server."""
+    assert apply(world.host, Wish(level=1, reason="a test")).result is True
+    other = replace(world.host, now=lambda: world.kernel.seconds + set_by)
+    assert "no check is due" in soak.tick(other).comment
+    later(world, 901)
+    assert "counts as proven" in soak.tick(other).comment
+
+
 def test_a_function_that_fails_in_the_soak_reverts(world: World, kmsg: None) -> None:
     host, _ = asked(world, True, True, False)
     apply(host, Wish(level=1, reason="a test"))

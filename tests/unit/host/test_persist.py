@@ -113,7 +113,7 @@ def test_a_check_is_due_once(marks: list[float], age: float) -> None:
 
 def found_after_crash(placed: World, evidence: bool) -> Any:
     digest, since = placed.levels[2].sha256, placed.host.now() - 5
-    found = armed.Armed(2, "lp_2", digest, BUILD_ID, "the boot before", since)
+    found = armed.Armed(2, "lp_2", digest, BUILD_ID, "the boot before", since, 0.0)
     armed.write_armed(placed.host, found)
     if evidence:
         directory = placed.host.roots.sys / "fs/pstore"

@@ -15,7 +15,7 @@ from livepatch_core.catalog.document import parse_document
 from livepatch_core.catalog.rewrite import get
 from livepatch_core.catalog.signature import sign
 from livepatch_core.errors import LivepatchError
-from livepatch_core.host import inquiry, persist, publisher
+from livepatch_core.host import byhand, inquiry, persist, publisher
 from livepatch_core.host.move import Wish
 from livepatch_core.words import Kind
 from tests.unit.host.fakekernel import BUILD_ID, RELEASE
@@ -157,6 +157,16 @@ def test_a_forged_approval_cannot_change_what_a_level_is(world: World) -> None:
     assert (outcome.result, outcome.kind, world.kernel.changed) == (False, Kind.DIGEST, [])
     foreign = world.apply(approval=world.approval(10**6 + 1, 2, "ledger-2"))
     assert (foreign.kind, world.kernel.changed) == (Kind.FOREIGN_LEDGER, [])
+
+
+def test_a_forged_rev_can_be_undone(world: World) -> None:
+    """It outranks all that the ledger will write, until somebody goes to another ledger and back."""
+    assert world.apply(approval=world.approval(10**9, 1)).result is True
+    assert world.apply(approval=world.approval(12, 2)).kind is Kind.SUPERSEDED
+    order = byhand.Order("a forged approval")
+    byhand.adopt_ledger(world.host, "nobody", 0, order)
+    byhand.adopt_ledger(world.host, "ledger-1", 12, order)
+    assert world.apply(approval=world.approval(12, 2)).result is True
 
 
 def test_a_forged_approval_of_an_unsigned_level(keyed: World) -> None:

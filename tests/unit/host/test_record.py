@@ -39,12 +39,14 @@ INTENT = st.builds(
     who=st.dictionaries(TEXT, TEXT, max_size=2),
     evidence=st.lists(TEXT, max_size=2).map(tuple),
 )
+LEVELS = st.dictionaries(TEXT, NUMBER, max_size=2)
 RECORD = st.builds(
     Record,
     ledger_id=TEXT,
     rev=NUMBER,
     approval_digest=TEXT,
-    approved_level=LEVEL,
+    approved=LEVELS,
+    bounds=LEVELS,
     by_hand=st.none() | st.builds(ByHand, level=NUMBER, above_rev=NUMBER),
     loaded=st.lists(LOADED, max_size=2).map(tuple),
     forced=st.lists(st.builds(Forced), max_size=2).map(tuple),
@@ -82,7 +84,10 @@ def test_keys_of_a_newer_version_are_kept(tmp_path: Path) -> None:
         '{"rev": null}',
         '{"ledger_id": null}',
         '{"approval_digest": 0}',
-        '{"approved_level": "2"}',
+        '{"approved": {"a": "2"}}',
+        '{"approved": [1]}',
+        '{"bounds": {"a": -1}}',
+        '{"bounds": {"a": true}}',
         '{"by_hand": {}}',
         '{"by_hand": {"level": 1, "reason": "r", "above_rev": "9"}}',
         '{"loaded": null}',

@@ -228,9 +228,10 @@ def test_a_forced_patch_owes_a_reboot_until_there_was_one(world: World) -> None:
     assert world.force("lp_1").result is True
     document = status.status(world.host)
     assert document["reboot"]["owed"] is True
+    assert document["reboot"]["since"] == status.read_record(world.host.settings.record_file).forced[0].at
     assert "reboot-owed" in document["flags"]
     world.kernel.boot("boot-2")
-    assert status.status(world.host)["reboot"] == {"owed": False, "why": []}
+    assert status.status(world.host)["reboot"] == {"owed": False, "why": [], "since": None}
 
 
 def test_level_with() -> None:

@@ -32,6 +32,7 @@ class World:
     directory: Path
     levels: dict[int, ModuleFile] = field(default_factory=dict)
     entries: dict[int, dict[str, Any]] = field(default_factory=dict)  # what stands in the catalog beside
+    packages: list[dict[str, Any]] = field(default_factory=list)  # to which the catalog gives levels
     sign: Callable[[bytes], bytes] = bytes  # what the publisher makes of the catalog
     options: dict[str, Any] = field(default_factory=dict)
 
@@ -59,7 +60,7 @@ class World:
                 }
                 for number, file in self.levels.items()
             }
-            builds = {BUILD_ID: {"version": "#1", "levels": levels}}
+            builds = {BUILD_ID: {"version": "#1", "levels": levels, "packages": self.packages}}
             return self.sign(yaml.safe_dump({"schema": 1, "release": RELEASE, "builds": builds}).encode())
         name = path.rpartition("/")[2].removesuffix(".ko")
         return next((data for data, file in self.kernel.images.items() if file.name == name), None)

@@ -12,6 +12,8 @@ from livepatch_core.catalog.settings import Master
 from livepatch_core.errors import LivepatchError
 from livepatch_core.ledger.acts import approve
 from livepatch_core.ledger.handout import hand_out
+from livepatch_core.ledger.recover import backup, restore
+from livepatch_core.ledger.show import show
 from livepatch_core.ledger.store import ledger_file
 from tests.unit.ledger.grants import BY, grants
 
@@ -27,6 +29,10 @@ def test_no_ledger(tmp_path: Path) -> None:
         "UPDATE grants SET builds = 'x'",
         "UPDATE grants SET builds = '[]'",
         "UPDATE grants SET builds = '{\"a\": 1}'",
+        "UPDATE grants SET builds = replace(builds, '1', '2')",
+        f"UPDATE grants SET builds = '{'[' * 100_000}'",
+        "UPDATE approval SET rev = 7",
+        "DELETE FROM entry",
         "DELETE FROM meta",
         "DROP TABLE approval",
         "PRAGMA user_version = 2",
@@ -39,6 +45,24 @@ def test_spoilt_ledger(master: Master, statement: str) -> None:
         connection.execute(statement)
     connection.close()
     assert list(hand_out(master.state_dir, "hv1")) == ["error"]
+
+
+@pytest.mark.parametrize("builds", ["x", "[]", '{"a": 1}', "[" * 100_000])
+def test_a_spoilt_ledger_is_said_by_every_verb(master: Master, tmp_path: Path, builds: str) -> None:
+    approve(master, ["hv1"], grants(1), BY)
+    with sqlite3.connect(ledger_file(master.state_dir)) as connection:
+        connection.execute("UPDATE grants SET builds = ?", (builds,))
+    connection.close()
+    copy = tmp_path / "copy"
+    backup(master, copy)
+    acts = (
+        lambda: show(master.state_dir),
+        lambda: approve(master, ["hv1"], grants(1), BY),
+        lambda: restore(master, copy, BY),
+    )
+    for act in acts:
+        with pytest.raises(LivepatchError, match="damaged or"):
+            act()
 
 
 def test_damaged_anywhere(tmp_path_factory: pytest.TempPathFactory) -> None:

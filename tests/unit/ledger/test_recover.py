@@ -124,6 +124,19 @@ def test_hosts_of_several_ledgers(master: Master) -> None:
         rebuild(Master(master.state_dir / "x", "root"), [], RELEASED, BY)
 
 
+def test_a_host_that_lies_about_its_rev_does_not_end_the_ledger(master: Master, tmp_path: Path) -> None:
+    """It may say what it likes of itself; every later write needs a higher rev."""
+    liars = [parse_report(f"liar{rev}", status(rev=rev)) for rev in (10**30, 2**63 - 1, 2**62 + 1)]
+    done = rebuild(master, [parse_report("hv1", status()), *liars], RELEASED, BY)
+    assert (done["rev"], len(done["left_out"])) == (41 + JUMP, 3)
+    copy = tmp_path / "copy"
+    backup(master, copy)
+    with pytest.raises(LivepatchError, match="seen_rev"):
+        restore(master, copy, BY, 2**62 + 1)
+    assert restore(master, copy, BY, 2**62)["rev"] > 2**62
+    assert approve(master, ["hv1"], grants(1), BY, while_frozen=True)["rev"] > 2**62
+
+
 @pytest.mark.parametrize(
     "document", [None, [], {}, {"approved": 1, "kernel": 2}, status("2", "x", 3), status(-1)]
 )
