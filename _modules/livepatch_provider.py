@@ -51,7 +51,7 @@ def status(**kwargs):
         salt '*' livepatch_provider.status
     """
     _call(kwargs)
-    return calls.answered(lambda: face.others(face.Site()), CommandExecutionError)
+    return calls.answered(lambda: face.others(face.statuses(face.Site())), CommandExecutionError)
 
 
 def apply(provider, reason=None, test=False, **kwargs):

@@ -2,9 +2,9 @@
 Tables for livepatch.status and for what livepatch acts return
 ==============================================================
 
-One line per host: verdict, level, kernel, patches and functions in force, flags; below it, for a host that
-is not simply well, the reason and the threads that hold a transition up. Documents of another shape are
-shown as nested data.
+One line per host: verdict and the system it comes from, level, kernel, patches and functions in force, flags;
+below it, for a host that is not simply well, the reason, systems that must not be mixed, and the threads that
+hold a transition up. Documents of another shape are shown as nested data.
 
 CLI Example:
 
@@ -18,7 +18,7 @@ CLI Example:
 
 import salt.output
 
-COLUMNS = ("HOST", "VERDICT", "LEVEL", "KERNEL", "IN FORCE", "FIXES", "FLAGS")
+COLUMNS = ("HOST", "VERDICT", "BY", "LEVEL", "KERNEL", "IN FORCE", "FIXES", "FLAGS")
 WELL = ("patched", "unpatched")
 
 
@@ -53,15 +53,19 @@ def _status_row(host, document):
     return (
         host,
         document["verdict"],
+        document.get("provider") or "-",
         _shown(document.get("level")),
         kernel.get("release") or "unknown",
-        _in_force(document.get("in_force") or {}),
+        _in_force(document),
         " ".join(document.get("fixes") or ()) or "-",
         " ".join(document.get("flags") or ()) or "-",
     )
 
 
-def _in_force(objects):
+def _in_force(document):
+    if document.get("effective"):  # another system's; it shows no functions
+        return f"as {document['effective']}"
+    objects = document.get("in_force") or {}
     functions = sum(len(functions) for functions in objects.values())
     if not functions:
         return "-"
@@ -72,6 +76,8 @@ def _in_force(objects):
 def _remarks(host, document):
     if document["verdict"] not in WELL or document.get("flags"):
         yield f"  {host}: {document.get('reason')}"
+    for one in document.get("conflicts") or ():
+        yield f"  {host}: {one}"
     held = (document.get("approved") or {}).get("by_hand")
     if held:
         yield f"  {host}: held by hand at level {held['level']} ({held['reason']})"

@@ -28,6 +28,7 @@ import livepatch_core
 
 livepatch_core.refresh()
 
+from livepatch_core.catalog import builds as describing
 from livepatch_core.catalog import calls, entry, standing, transfer
 from livepatch_core.catalog import publish as publishing
 from livepatch_core.catalog import verify as checking
@@ -216,6 +217,102 @@ def list_(release=None, **kwargs):
     return _answer(lambda: transfer.listing(_master(), calls.text("release", release)), kwargs)
 
 
+def map_package(
+    package=None,
+    version=None,
+    level=None,
+    release=None,
+    kernel_build=None,
+    fixes=None,
+    why=None,
+    **kwargs,
+):
+    """
+    Give a live patch that comes with a distribution's package a level: hosts on which the package has loaded
+    it are then at that level. What is mapped earlier for the same package and version is replaced.
+
+    package
+        The package's name, as ``package`` of the patch in ``livepatch.status`` shows it.
+    version
+        Its version, as shown there (``2-2.1``).
+    level
+        The level it amounts to, an integer from 1; 0 takes the mapping back.
+    release
+        The kernel release (``uname -r``) the package is for.
+    kernel_build
+        The GNU build-id of that kernel (``livepatch.status`` shows it).
+    fixes
+        All that the package's patch fixes: CVEs separated by commas, or a list as for :py:func:`publish`.
+    why
+        Why, for the record; needed.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-run livepatch_catalog.map_package kernel-livepatch-6_4_0-default 2-2.1 2 release=6.4.0-default \
+            kernel_build=eb4fbcd037e7253717950bf2b93bd5566f47c56f fixes=CVE-2026-1234 why='ticket 42'
+    """
+
+    def act():
+        by = _author(why)
+        place, named = (release, kernel_build), entry.parse_fixes(fixes)
+        done = describing.map_package(_master(), place, package, version, level, named, by)
+        said = f"amounts to level {level}" if level else "amounts to no level any more"
+        comment = f"{package} {version} {said} for kernel build {kernel_build} ({release})."
+        return {"result": True, "comment": comment, **done}
+
+    return _answer(act, kwargs)
+
+
+def describe(release=None, kernel_build=None, expires=None, unpatchable=None, why=None, **kwargs):
+    """
+    Say of a kernel build until when there are live patches for it, and what none can fix:
+    ``livepatch.reboot_debt`` counts by it. What is not given stays as it is.
+
+    release, kernel_build
+        The kernel release (``uname -r``) and the GNU build-id of its image.
+    expires
+        The day from which there are no live patches any more (``2027-03-31``); an empty text for none known.
+    unpatchable
+        CVEs that no live patch can fix on this kernel, separated by commas, or a list; it replaces the one
+        there was.
+    why
+        Why, for the record; needed.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-run livepatch_catalog.describe 6.1.0-56-amd64 eb4fbcd037e7253717950bf2b93bd5566f47c56f \
+            expires=2027-03-31 unpatchable=CVE-2026-77 why='vendor bulletin 12'
+    """
+
+    def act():
+        done = describing.describe(_master(), (release, kernel_build), expires, unpatchable, _author(why))
+        comment = f"Kernel build {kernel_build} ({release}) is described anew."
+        return {"result": True, "comment": comment, **done}
+
+    return _answer(act, kwargs)
+
+
+def builds(release=None, **kwargs):
+    """
+    What the catalog says of each kernel build beside its levels: packages that amount to one, until when
+    there are live patches, what none can fix.
+
+    release
+        Only this kernel release.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-run livepatch_catalog.builds
+    """
+    return _answer(lambda: describing.builds(_master(), calls.text("release", release)), kwargs)
+
+
 def export(path=None, **kwargs):
     """
     Lay out what the fleet sees as a tree to be committed to a Git repository that GitFS serves.
@@ -274,7 +371,12 @@ def _moved(act, level, kernel_build, release, why):
 
 
 def _master():
-    return parse_master(__opts__.get("livepatch"), __opts__["cachedir"], __opts__.get("user") or "root")
+    return parse_master(
+        __opts__.get("livepatch"),
+        __opts__["cachedir"],
+        __opts__.get("user") or "root",
+        __opts__.get("file_roots"),
+    )
 
 
 def _author(why):

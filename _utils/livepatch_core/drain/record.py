@@ -6,8 +6,8 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from livepatch_core.durable import remove_durably
 from livepatch_core.host.context import Host
-from livepatch_core.host.durable import remove_durably
 from livepatch_core.host.statefile import read_document, unreadable, write_document
 from livepatch_core.words import Word
 

@@ -11,7 +11,7 @@ import xml.etree.ElementTree as ElementTree
 from dataclasses import dataclass
 
 from livepatch_core.errors import LivepatchError
-from livepatch_core.providers.client import Run, Said, run
+from livepatch_core.host.programs import Run, Said, run
 from livepatch_core.words import Kind
 
 URI = "qemu:///system"

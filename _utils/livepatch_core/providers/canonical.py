@@ -10,7 +10,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from livepatch_core.providers.client import Said
+from livepatch_core.host.programs import Said
 from livepatch_core.providers.found import Found
 from livepatch_core.words import Verdict
 

@@ -8,12 +8,12 @@ from typing import Any
 
 from livepatch_core.errors import LivepatchError
 from livepatch_core.host.outcome import Outcome
+from livepatch_core.host.programs import ACT_SECONDS, QUESTION_SECONDS, Run, run
 from livepatch_core.kernel.attributes import read_text
 from livepatch_core.kernel.environment import other_managers
 from livepatch_core.kernel.identity import read_identity
 from livepatch_core.kernel.roots import RUNNING, Roots
 from livepatch_core.providers import canonical, kernelcare, kgraft, ksplice
-from livepatch_core.providers.client import ACT_SECONDS, QUESTION_SECONDS, Run, run
 from livepatch_core.providers.found import Found
 from livepatch_core.words import Kind, Verdict, Word
 
@@ -56,17 +56,18 @@ def statuses(site: Site) -> dict[str, Found]:
     return found
 
 
-def others(site: Site) -> list[dict[str, Any]]:
-    """The same as plain data, each with its ``provider``: for livepatch.status."""
-    return [{"provider": name, **found.document()} for name, found in statuses(site).items()]
+def others(found: Mapping[str, Found]) -> list[dict[str, Any]]:
+    """The same as plain data, each with its ``provider``. Pure."""
+    return [{"provider": name, **one.document()} for name, one in found.items()]
 
 
-def conflicts(klp: Verdict, found: Mapping[str, Found], managers: Iterable[str] = ()) -> list[str]:
-    """Sentences about systems that must not be mixed. Pure. managers: of kernel/environment.py."""
+def conflicts(klp: bool, found: Mapping[str, Found], managers: Iterable[str] = ()) -> list[str]:
+    """Sentences about systems that must not be mixed. Pure. klp: the kernel's own livepatch has patches.
+    managers: of kernel/environment.py."""
     active = sorted(
         name for name, one in found.items() if one.verdict in _IN_FORCE or one.verdict is Verdict.UNKNOWN
     )
-    ours = [str(Provider.KLP)] if klp in _IN_FORCE and Provider.CANONICAL not in active else []
+    ours = [str(Provider.KLP)] if klp and Provider.CANONICAL not in active else []
     said = []
     if Provider.KERNELCARE in found and len({*active, *ours} - {str(Provider.KERNELCARE)}):
         rest = ", ".join(sorted({*active, *ours} - {str(Provider.KERNELCARE)}))
@@ -79,39 +80,6 @@ def conflicts(klp: Verdict, found: Mapping[str, Found], managers: Iterable[str] 
 
 
 _IN_FORCE = (Verdict.PATCHED, Verdict.PATCHING, Verdict.STALLED, Verdict.REVERTING)
-_NOTHING_OF_KLP = (Verdict.UNPATCHED, Verdict.UNCOVERED, Verdict.UNSUPPORTED)
-
-
-def merged(
-    status: Mapping[str, Any], found: Mapping[str, Found], managers: Iterable[str] = ()
-) -> dict[str, Any]:
-    """The document of livepatch.status, true whichever system is underneath. Pure.
-
-    Where klp has nothing in force and one other system has, the verdict, fixes and provider are that one's.
-    ``providers`` lists every other system; ``conflicts`` says what must not be mixed, and the flag
-    ``doubtful`` goes with it.
-    """
-    klp = Verdict(status["verdict"])
-    said = conflicts(klp, found, managers)
-    document = {
-        **status,
-        "providers": [{"provider": name, **one.document()} for name, one in found.items()],
-        "conflicts": said,
-    }
-    flags = list(status.get("flags", []))
-    in_force = {name: one for name, one in found.items() if one.verdict in (*_IN_FORCE, Verdict.UNKNOWN)}
-    # Canonical's patches are livepatch modules: klp itself has read what is in force of them.
-    hidden = {name: one for name, one in in_force.items() if name != Provider.CANONICAL}
-    if klp in _NOTHING_OF_KLP and len(hidden) == 1:
-        ((name, one),) = hidden.items()
-        document.update(verdict=str(one.verdict), reason=one.reason, provider=name, fixes=sorted(one.fixes))
-        document["effective"] = one.effective
-    elif klp in _NOTHING_OF_KLP and len(hidden) > 1:
-        document.update(verdict=str(Verdict.UNKNOWN), reason=said[0])
-    if (said or any(one.doubtful for one in in_force.values())) and "doubtful" not in flags:
-        flags.append("doubtful")
-    document["flags"] = flags
-    return document
 
 
 def apply(site: Site, provider: str) -> Outcome:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from livepatch_core.words import Verdict
+
+_CVE = re.compile(r"\bCVE-\d{4}-\d{4,}\b", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -40,3 +43,8 @@ class Found:
             "reboot": self.reboot,
             **({"details": dict(self.details)} if self.details else {}),
         }
+
+
+def cves_in(text: str) -> tuple[str, ...]:
+    """The CVE names in a text, in capitals, each once, sorted. Pure."""
+    return tuple(sorted({name.upper() for name in _CVE.findall(text)}))

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import re
 
-from livepatch_core.providers.client import Said, cves_in
-from livepatch_core.providers.found import Found
+from livepatch_core.host.programs import Said
+from livepatch_core.providers.found import Found, cves_in
 from livepatch_core.words import Verdict
 
 STATUS, INFO, PATCHES = ("kcarectl", "--status"), ("kcarectl", "--info"), ("kcarectl", "--patch-info")

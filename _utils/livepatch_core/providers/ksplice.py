@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import re
 
+from livepatch_core.host.programs import Run, Said
 from livepatch_core.kernel.environment import other_managers
 from livepatch_core.kernel.roots import Roots
-from livepatch_core.providers.client import Run, Said, cves_in
-from livepatch_core.providers.found import Found
+from livepatch_core.providers.found import Found, cves_in
 from livepatch_core.words import Verdict
 
 UPTRACK = ("uptrack-uname", "-r")

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime, timezone
 from typing import Any
 
+from livepatch_core.catalog.model import Build
 from livepatch_core.words import Word
 
 
@@ -38,22 +39,20 @@ class Debt:
 @dataclass(frozen=True)
 class Told:
     """What one host said. status: the document of livepatch.status; candidates: that of kexec.candidates,
-    None if it was not asked. expires: when live patches end for its kernel build (ISO date), by the catalog.
-    unpatchable: CVEs that no live patch can fix on its kernel, by the catalog.
+    None if it is not known. build: what the catalog says of its kernel build, None if nothing.
     """
 
     status: Mapping[str, Any]
     candidates: Mapping[str, Any] | None = None
-    expires: str | None = None
-    unpatchable: tuple[str, ...] = ()
+    build: Build | None = None
 
 
 def reboot_debt(told: Mapping[str, Told | None], now: datetime) -> list[dict[str, Any]]:
     """One row for each host that owes a reboot, or of which that is not known, the most urgent first.
 
     A row: ``minion``, ``why`` (words), ``details`` (sentences), ``since`` (the oldest reason's), ``release``,
-    ``target`` (the kernel it could be started with, None if there is no newer), ``verdict``. None for a host
-    that did not answer: it is listed as unknown, never left out.
+    ``newer`` (the newer kernel that is installed, None if there is none), ``verdict``. None for a host that
+    did not answer: it is listed as unknown, never left out.
     """
     rows = [_row(minion, one, debts_of(one, now)) for minion, one in told.items()]
     return sorted((row for row in rows if row["why"]), key=_rank)
@@ -94,12 +93,17 @@ def _of_record(told: Told) -> Iterable[Debt]:
 
 
 def _of_catalog(told: Told, now: datetime) -> Iterable[Debt]:
+    if told.build is None:
+        return
     in_force = {str(one) for one in told.status.get("fixes", [])}
-    left = [cve for cve in told.unpatchable if cve not in in_force]
-    if left:
-        yield Debt(Why.UNPATCHABLE, f"{', '.join(sorted(left))} cannot be patched live on this kernel")
-    if told.expires is not None and _past(told.expires, now):
-        yield Debt(Why.EXPIRED, f"live patches for this kernel ended on {told.expires}", told.expires)
+    for one in told.build.unpatchable:
+        if one.cve not in in_force:
+            because = f" ({one.why})" if one.why else ""
+            text = f"{one.cve} cannot be patched live on this kernel{because}"
+            yield Debt(Why.UNPATCHABLE, text, one.at or None)
+    expires = told.build.expires
+    if expires and datetime.fromisoformat(expires).replace(tzinfo=timezone.utc) <= now:
+        yield Debt(Why.EXPIRED, f"live patches for this kernel ended on {expires}", expires)
 
 
 def _of_others(told: Told) -> Iterable[Debt]:
@@ -111,7 +115,8 @@ def _of_others(told: Told) -> Iterable[Debt]:
 
 def _newer(told: Told) -> Iterable[Debt]:
     if told.candidates is not None and told.candidates.get("newer"):
-        yield Debt(Why.NEWER, f"{told.candidates['newest']} is installed and does not run")
+        text = f"{told.candidates['newest']} is installed and does not run"
+        yield Debt(Why.NEWER, text, _text(told.candidates.get("newest_since")))
 
 
 def _row(minion: str, told: Told | None, debts: tuple[Debt, ...]) -> dict[str, Any]:
@@ -123,7 +128,7 @@ def _row(minion: str, told: Told | None, debts: tuple[Debt, ...]) -> dict[str, A
         "details": [debt.detail for debt in debts],
         "since": min((debt.since for debt in debts if debt.since), default=None),
         "release": kernel.get("release"),
-        "target": candidates.get("newest") if candidates.get("newer") else None,
+        "newer": candidates.get("newest") if candidates.get("newer") else None,
         "verdict": told.status.get("verdict") if told else None,
     }
 
@@ -137,14 +142,6 @@ def _since(told: Told) -> str | None:
     patches = told.status.get("patches", [])
     moving = [one for one in patches if isinstance(one, Mapping) and one.get("transition")]
     return _text(moving[0].get("since")) if moving else None
-
-
-def _past(date: str, now: datetime) -> bool:
-    try:
-        moment = datetime.fromisoformat(date.replace("Z", "+00:00"))
-    except ValueError:
-        return False
-    return (moment if moment.tzinfo else moment.replace(tzinfo=timezone.utc)) <= now
 
 
 def _text(value: Any) -> str | None:

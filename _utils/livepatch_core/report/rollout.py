@@ -93,7 +93,8 @@ def _host(name: str, state: State) -> tuple[str, str, str, str, str]:
     placing = host.placing
     wave = "" if placing.wave is None else ("canary" if placing.wave == 0 else str(placing.wave))
     place = str(host.place) if str(host.place) != "ineligible" else str(placing.group)
-    return name, place, wave, placing.domain, host.text or placing.reason
+    away = "" if host.away is None else f"; it was away for {host.away:.0f} s"
+    return name, place, wave, placing.domain, f"{host.text or placing.reason}{away}"
 
 
 def _table(head: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> list[str]:

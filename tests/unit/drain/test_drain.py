@@ -16,8 +16,8 @@ from livepatch_core.drain.record import Means, read_drained
 from livepatch_core.drain.virsh import Virsh, agent_in, names_in, time_in
 from livepatch_core.errors import LivepatchError
 from livepatch_core.host.context import Host
+from livepatch_core.host.programs import Said
 from livepatch_core.host.settings import Settings
-from livepatch_core.providers.client import Said
 from livepatch_core.words import Kind
 
 AGENT = "<domain><target type='virtio' name='org.qemu.guest_agent.0' state='connected'/></domain>"

@@ -9,22 +9,14 @@ from typing import Any
 import pytest
 
 from livepatch_core.errors import LivepatchError
+from livepatch_core.host.programs import Said
 from livepatch_core.kernel.roots import Roots
 from livepatch_core.providers import face
-from livepatch_core.providers.client import Said
 from livepatch_core.providers.found import Found
 from livepatch_core.words import Kind, Verdict
 from tests.unit.providers import said
 
 RELEASE = "5.15.0-100-generic"
-UNPATCHED = {
-    "verdict": "unpatched",
-    "reason": "no patch is in force",
-    "flags": [],
-    "provider": "klp",
-    "fixes": [],
-}
-PATCHED = {**UNPATCHED, "verdict": "patched", "reason": "it is", "fixes": ["CVE-2026-1"]}
 IN_FORCE = Found(Verdict.PATCHED, "it says so", "9.9", ("CVE-2020-1000",))
 IDLE = Found(Verdict.UNPATCHED, "nothing")
 
@@ -71,26 +63,7 @@ def host(tmp_path: Path) -> Host:
 
 
 def test_nothing_else_is_at_work(host: Host) -> None:
-    assert face.others(host.site) == []
-    with_face = face.merged(UNPATCHED, face.statuses(host.site))
-    assert with_face == {**UNPATCHED, "providers": [], "conflicts": []}
-
-
-def test_what_is_underneath_is_told(host: Host) -> None:
-    host.kernelcare(True)
-    document = face.merged(UNPATCHED, face.statuses(host.site))
-    assert (document["verdict"], document["provider"]) == ("patched", "kernelcare")
-    assert document["effective"] == "5.15.0-105"
-    assert document["fixes"] == ["CVE-2017-1000364", "CVE-2017-7895"]
-    assert (document["conflicts"], document["flags"]) == ([], [])
-    assert [one["provider"] for one in document["providers"]] == ["kernelcare"]
-
-
-def test_what_cannot_be_told_is_not_called_unpatched(host: Host) -> None:
-    (host.roots.proc / "kcare").mkdir()
-    document = face.merged(UNPATCHED, face.statuses(host.site))
-    assert (document["verdict"], document["provider"]) == ("unknown", "kernelcare")
-    assert "kcarectl is not installed" in document["reason"]
+    assert face.statuses(host.site) == {}
 
 
 def test_a_client_that_hangs_makes_its_system_unknown(host: Host) -> None:
@@ -112,42 +85,29 @@ def test_the_enhanced_client_is_found(host: Host) -> None:
 @pytest.mark.parametrize(
     ("klp", "found", "managers", "says"),
     [
-        (Verdict.PATCHED, {"kernelcare": IDLE}, (), "KernelCare must not be mixed"),
-        (Verdict.UNPATCHED, {"kernelcare": IDLE, "canonical": IN_FORCE}, (), "KernelCare must not be mixed"),
-        (Verdict.PATCHED, {"ksplice": IN_FORCE}, (), "more than one system"),
-        (Verdict.UNPATCHED, {"ksplice": IN_FORCE, "kgraft": IN_FORCE}, (), "more than one system"),
-        (Verdict.PATCHED, {}, ("kpatch.service",), "kpatch.service loads modules of its own"),
+        (True, {"kernelcare": IDLE}, (), "KernelCare must not be mixed"),
+        (False, {"kernelcare": IDLE, "canonical": IN_FORCE}, (), "KernelCare must not be mixed"),
+        (True, {"ksplice": IN_FORCE}, (), "more than one system"),
+        (False, {"ksplice": IN_FORCE, "kgraft": IN_FORCE}, (), "more than one system"),
+        (True, {}, ("kpatch.service",), "kpatch.service loads modules of its own"),
     ],
 )
-def test_conflicts(klp: Verdict, found: dict[str, Found], managers: tuple[str, ...], says: str) -> None:
+def test_conflicts(klp: bool, found: dict[str, Found], managers: tuple[str, ...], says: str) -> None:
     (sentence,) = face.conflicts(klp, found, managers)
     assert says in sentence
-    assert "doubtful" in face.merged({**UNPATCHED, "verdict": str(klp)}, found, managers)["flags"]
 
 
 @pytest.mark.parametrize(
     ("klp", "found"),
     [
-        (Verdict.PATCHED, {}),
-        (Verdict.UNPATCHED, {"kernelcare": IN_FORCE}),
-        (Verdict.PATCHED, {"canonical": IN_FORCE}),  # its modules are what klp sees
-        (Verdict.PATCHED, {"ksplice": IDLE}),
+        (True, {}),
+        (False, {"kernelcare": IN_FORCE}),
+        (True, {"canonical": IN_FORCE}),  # its modules are what klp sees
+        (True, {"ksplice": IDLE}),
     ],
 )
-def test_no_conflict(klp: Verdict, found: dict[str, Found]) -> None:
+def test_no_conflict(klp: bool, found: dict[str, Found]) -> None:
     assert face.conflicts(klp, found) == []
-
-
-def test_ours_is_not_hidden_by_others() -> None:
-    document = face.merged(PATCHED, {"ksplice": IN_FORCE})
-    assert (document["verdict"], document["provider"], document["fixes"]) == (
-        "patched",
-        "klp",
-        ["CVE-2026-1"],
-    )
-    assert document["flags"] == ["doubtful"]
-    two = face.merged(UNPATCHED, {"ksplice": IN_FORCE, "kgraft": IN_FORCE})
-    assert two["verdict"] == "unknown"
 
 
 # -- acts

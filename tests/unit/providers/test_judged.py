@@ -11,9 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from livepatch_core.errors import LivepatchError
+from livepatch_core.host.programs import Said, run
 from livepatch_core.kernel.roots import Roots
 from livepatch_core.providers import canonical, kernelcare, kgraft, ksplice
-from livepatch_core.providers.client import Said, cves_in, run
+from livepatch_core.providers.found import cves_in
 from livepatch_core.words import Kind, Verdict
 from tests.unit.providers import said
 

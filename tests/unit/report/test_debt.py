@@ -8,6 +8,7 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
+from livepatch_core.catalog.model import Build, Unpatchable
 from livepatch_core.report.debt import Told, Why, debts_of, reboot_debt
 
 NOW = datetime(2026, 11, 24, tzinfo=timezone.utc)
@@ -24,13 +25,18 @@ FORCED = {**WELL, "reboot": {"owed": True, "why": ["patch p was forced: ticket 1
 STALLED = {**WELL, "verdict": "stalled", "patches": [{"transition": True, "since": "2026-11-20"}]}
 
 
+def build(expires: str = "", *unpatchable: str) -> Build:
+    at = "2026-11-10T00:00:00Z"
+    return Build("aa", "", {}, (), expires, tuple(Unpatchable(one, "a struct", at) for one in unpatchable))
+
+
 def whys(told: Told | None) -> list[Why]:
     return [debt.why for debt in debts_of(told, NOW)]
 
 
 def test_nothing_is_owed() -> None:
     assert whys(Told(WELL)) == []
-    assert whys(Told(WELL, {**NEWER, "newer": False}, "2027-01-01", ("CVE-2026-1",))) == []
+    assert whys(Told(WELL, {**NEWER, "newer": False}, build("2027-01-01", "CVE-2026-1"))) == []
     assert reboot_debt({"a": Told(WELL)}, NOW) == []
 
 
@@ -38,15 +44,30 @@ def test_each_reason() -> None:
     assert whys(Told(FORCED)) == [Why.FORCED]
     assert whys(Told(STALLED)) == [Why.STUCK]
     assert whys(Told(WELL, NEWER)) == [Why.NEWER]
-    assert whys(Told(WELL, None, "2026-11-24")) == [Why.EXPIRED]
-    assert whys(Told(WELL, None, "2026-11-24T00:00:01Z")) == []
-    assert whys(Told(WELL, unpatchable=("CVE-2026-9", "CVE-2026-1"))) == [Why.UNPATCHABLE]
+    assert whys(Told(WELL, None, build("2026-11-24"))) == [Why.EXPIRED]
+    assert whys(Told(WELL, None, build("2026-11-25"))) == []
+    assert whys(Told(WELL, build=build("", "CVE-2026-9", "CVE-2026-1"))) == [Why.UNPATCHABLE]
     assert whys(Told({**WELL, "verdict": "unsupported"})) == [Why.UNSUPPORTED]
     assert whys(Told({**WELL, "reboot": {"owed": None, "why": ["unreadable"]}})) == [Why.UNKNOWN]
     assert whys(Told({**WELL, "providers": [{"provider": "canonical", "reboot": "it says so"}]})) == [
         Why.UNPATCHABLE
     ]
     assert whys(None) == [Why.UNKNOWN]
+
+
+def test_since_when() -> None:
+    found = debts_of(
+        Told(WELL, {**NEWER, "newest_since": "2026-11-02T00:00:00Z"}, build("", "CVE-2026-9")), NOW
+    )
+    assert [(one.why, one.since) for one in found] == [
+        (Why.UNPATCHABLE, "2026-11-10T00:00:00Z"),
+        (Why.NEWER, "2026-11-02T00:00:00Z"),
+    ]
+    assert "a struct" in found[0].detail
+    (row,) = reboot_debt(
+        {"a": Told(WELL, {**NEWER, "newest_since": "2026-11-02"}, build("", "CVE-2026-9"))}, NOW
+    )
+    assert row["since"] == "2026-11-02", "the oldest"
 
 
 def test_the_most_urgent_first() -> None:
@@ -68,7 +89,7 @@ def test_the_most_urgent_first() -> None:
         "details": ["patch p was forced: ticket 1", "6.1.0-57-amd64 is installed and does not run"],
         "since": "2026-11-01",
         "release": "6.1.0-56-amd64",
-        "target": "6.1.0-57-amd64",
+        "newer": "6.1.0-57-amd64",
         "verdict": "patched",
     }
     assert rows[0]["since"] == "2026-11-20"
@@ -83,8 +104,7 @@ def test_the_most_urgent_first() -> None:
                 Told,
                 st.sampled_from([WELL, FORCED, STALLED, {}, {"verdict": "unknown", "reboot": None}]),
                 st.sampled_from([None, NEWER]),
-                st.sampled_from([None, "2020-01-01", "nonsense"]),
-                st.sampled_from([(), ("CVE-2026-9",)]),
+                st.sampled_from([None, build("2020-01-01"), build("", "CVE-2026-9")]),
             ),
         ),
     )

@@ -20,10 +20,20 @@ def output():
 
 def test_a_status_is_a_row(output):
     heading, row = output({"hv1": STATUS}).splitlines()
-    assert heading.split()[:3] == ["HOST", "VERDICT", "LEVEL"]
-    assert row.split()[:4] == ["hv1", "patched", "2", "6.1.0-56-amd64"]
+    assert heading.split()[:4] == ["HOST", "VERDICT", "BY", "LEVEL"]
+    assert row.split()[:5] == ["hv1", "patched", "-", "2", "6.1.0-56-amd64"]
 
 
 @pytest.mark.parametrize("data", [{"levels": [1, 2]}, "a sentence", ["hv1"]])
 def test_what_is_no_host_is_nested_data(output, data):
     assert str(next(iter(data)) if not isinstance(data, str) else data) in output(data)
+
+
+def test_another_system_is_named_and_so_are_conflicts(output):
+    other = {**STATUS, "provider": "kernelcare", "effective": "5.15.0-105", "level": 0}
+    mixed = {**STATUS, "provider": "klp", "flags": ["doubtful"], "conflicts": ["they must not be mixed"]}
+    _, first, second, *remarks = output({"hv1": other, "hv2": mixed}).splitlines()
+    assert first.split()[:3] == ["hv1", "patched", "kernelcare"]
+    assert "as 5.15.0-105" in first
+    assert second.split()[:3] == ["hv2", "patched", "klp"]
+    assert "  hv2: they must not be mixed" in remarks

@@ -1,0 +1,105 @@
+"""Asking for reboot debt: who is silent, who answers nonsense, and what a plan is made from."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime, timezone
+from typing import Any, Optional
+
+import pytest
+
+from livepatch_core.catalog.model import Build, Unpatchable
+from livepatch_core.errors import LivepatchError
+from livepatch_core.report import owing
+from livepatch_core.rollout.fleet import FleetError, Verb
+from tests.unit.report.test_debt import FORCED, NEWER, WELL
+
+NOW = datetime(2026, 11, 24, tzinfo=timezone.utc)
+HERE = {**WELL, "kernel": {"release": "6.1", "build_id": "aa"}}
+
+
+class Hosts:
+    """A fleet in which each host answers what stands here, by function; who has none is silent."""
+
+    def __init__(self, said: Mapping[str, Mapping[str, Any]]) -> None:
+        self.said, self.jobs, self.waited = said, dict[str, tuple[str, Sequence[str]]](), 0.0
+
+    def new_jid(self) -> str:
+        return str(len(self.jobs))
+
+    def publish(self, jid: str, verb: Verb, hosts: Sequence[str], arguments: Mapping[str, Any]) -> None:
+        assert verb is Verb.ASK
+        self.jobs[jid] = (arguments["fun"], list(hosts))
+
+    def returns(self, jid: str) -> Mapping[str, Any]:
+        function, hosts = self.jobs[jid]
+        found = {name: self.said.get(name, {}) for name in hosts}
+        return {name: {"return": one[function]} for name, one in found.items() if function in one}
+
+    def wait(self, seconds: float) -> None:
+        self.waited += seconds
+
+    def monotonic(self) -> float:
+        return self.waited
+
+
+def both(status: Any, kernels: Any) -> dict[str, Any]:
+    return {owing.STATUS: status, owing.CANDIDATES: kernels}
+
+
+def answered(
+    said: Mapping[str, Mapping[str, Any]], *silent: str, build: Optional[Build] = None
+) -> dict[str, Any]:
+    fleet: Any = Hosts(said)
+    told = owing.ask(fleet, fleet, [*said, *silent], 5, lambda release, build_id: build)
+    return owing.answer(told, NOW)
+
+
+def test_nobody_owes() -> None:
+    found = answered({"a": both(WELL, {**NEWER, "newer": False})})
+    assert (found["owing"], found["unknown"], found["hosts"], found["plan"]) == (0, 0, [], None)
+    assert found["comment"] == "0 of 1 hosts owe a reboot, of 0 it is not known."
+
+
+def test_a_plan_for_those_that_owe() -> None:
+    found = answered(
+        {"a": both(WELL, NEWER), "b": both(FORCED, NEWER), "c": both(WELL, {"newer": False})}, "d"
+    )
+    assert [row["minion"] for row in found["hosts"]] == ["b", "d", "a"]
+    assert (found["target"], found["owing"], found["unknown"]) == ("b,a", 2, 1)
+    assert found["plan"] == "salt-run livepatch.plan b,a newest tgt_type=list method=kexec"
+
+
+def test_a_host_that_does_not_answer_is_listed() -> None:
+    (row,) = answered({}, "gone")["hosts"]
+    assert (row["minion"], row["why"], row["details"]) == ("gone", ["unknown"], ["the host did not answer"])
+
+
+@pytest.mark.parametrize("nonsense", ["'livepatch.status' is not available.", None, [], {"x": 1}])
+def test_an_answer_that_is_none_leaves_it_open(nonsense: Any) -> None:
+    found = answered({"a": both(nonsense, NEWER)})
+    assert (found["hosts"][0]["why"], found["owing"]) == (["unknown"], 0)
+    assert "livepatch.status answers" in found["hosts"][0]["details"][0]
+
+
+@pytest.mark.parametrize("kernels", ["'kexec.candidates' is not available.", None])
+def test_where_its_kernels_are_not_known(kernels: Any) -> None:
+    found = answered({"a": both(FORCED, kernels)})
+    assert (found["target"], found["unread"]) == ("a", ["a"])
+    assert "Whether a newer kernel is installed is not known of a." in found["comment"]
+
+
+def test_what_the_catalog_says_of_its_kernel() -> None:
+    build = Build("aa", "", {}, (), "2026-11-01", (Unpatchable("CVE-2026-9"),))
+    (row,) = answered({"a": both(HERE, {"newer": False})}, build=build)["hosts"]
+    assert (row["why"], row["since"]) == (["unpatchable", "expired"], "2026-11-01")
+
+
+def test_they_could_not_be_asked() -> None:
+    class Broken(Hosts):
+        def publish(self, *arguments: Any) -> None:
+            raise FleetError("the master is gone")
+
+    fleet: Any = Broken({"a": both(WELL, NEWER)})
+    with pytest.raises(LivepatchError, match="could not be asked"):
+        owing.ask(fleet, fleet, ["a"], 5, lambda release, build_id: None)
