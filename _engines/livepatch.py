@@ -22,23 +22,23 @@ extension: an engine keeps the code that it was started with.
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import signal
 import time
 
 import salt.client
+import salt.exceptions
 import salt.utils.event
 import salt.utils.jid
-from salt.exceptions import SaltException
 
 import livepatch_core
 
 livepatch_core.refresh()
 
-from livepatch_core.catalog import calls, files
+from livepatch_core.catalog import calls
 from livepatch_core.catalog.author import Author
 from livepatch_core.catalog.settings import parse_master
+from livepatch_core.durable import make_directory
 from livepatch_core.errors import LivepatchError
 from livepatch_core.rollout import adoption, driver, events, keeper, owner, saltfleet, verbs
 from livepatch_core.rollout import status as standing
@@ -74,7 +74,7 @@ def start(interval=INTERVAL):
         try:
             master = _master()
             folder = verbs.root(master)
-            files.make_directory(folder, master.owner, files.PRIVATE_DIRECTORY)
+            make_directory(folder, owner=master.owner)
             with adoption.engine(folder):
                 _keep(folder, every)
         except (LivepatchError, OSError) as problem:
@@ -105,17 +105,7 @@ def _drive(directory):
         signal.signal(number, signal.SIG_DFL)  # the engine's own handlers would stop its other processes
     master = _master()
     by = Author(**{"who": "engine", "why": "", "at": calls.now(), **standing.read(directory).by})
-    with contextlib.ExitStack() as stack:
-        bus = stack.enter_context(salt.utils.event.get_event("master", opts=__opts__, listen=True))
-        client = stack.enter_context(salt.client.get_local_client(mopts=__opts__))
-        cache = f"{__opts__.get('ext_job_cache') or __opts__['master_job_cache']}.get_jid"
-        means = saltfleet.Salt(
-            client,
-            bus,
-            lambda jid: client.returners[cache](jid),
-            lambda: salt.utils.jid.gen_jid(__opts__),
-            (SaltException, OSError),
-        )
+    with saltfleet.of_master(__opts__, salt) as means:
         fleet = saltfleet.SaltFleet(means, master, directory.name, by, directory / verbs.COMMANDS)
         try:
             with owner.hold(directory, OwnerKind.ENGINE, master.user, CLOCK) as mine:

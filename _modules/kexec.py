@@ -25,7 +25,6 @@ import livepatch_core
 livepatch_core.refresh()
 
 from livepatch_core.host import calls
-from livepatch_core.host.context import Host
 from livepatch_core.kexec import boot as kexec_boot
 from livepatch_core.kexec import candidates as kexec_candidates
 from livepatch_core.kexec import load as kexec_load
@@ -63,7 +62,8 @@ def candidates(**kwargs):
     The kernels installed on this host, newest first, by Debian's order of versions: ``release``, ``flavour``,
     whether it is ``running``, what it is ``missing`` to be started, whether it supports ``livepatch``, and
     the ``fixes`` it carries by the catalog's ``kernels.yaml`` (None where there is no such file). ``newest``
-    is the newest complete one of the running flavour; ``newer`` whether that is newer than what runs.
+    is the newest complete one of the running flavour; ``newer`` whether that is newer than what runs;
+    ``newest_since`` when it was installed.
 
     CLI Example:
 
@@ -197,10 +197,7 @@ def _host(kwargs):
     unknown.pop("saltenv", None)
     if unknown:
         salt.utils.args.invalid_kwargs(unknown)
-    settings = _answer(lambda: calls.settings_of(__opts__))
-    saltenv = kwargs.get("saltenv") or __opts__.get("saltenv") or "base"
-    served = calls.from_catalog(settings, _cache_file, (SaltException,), saltenv)
-    return Host(settings, served, calls.who(kwargs, __opts__))
+    return _answer(lambda: calls.host_of(__opts__, kwargs, _cache_file, (SaltException,)))
 
 
 def _cache_file(url, saltenv):

@@ -53,10 +53,12 @@ from livepatch_core.host import persist as host_persist
 from livepatch_core.host import revert as host_revert
 from livepatch_core.host import stage as host_stage
 from livepatch_core.host import status as host_status
-from livepatch_core.host.context import Host
 from livepatch_core.host.move import Wish
-from livepatch_core.host.recognise import recognise
+from livepatch_core.host.recognise import origin, recognise
 from livepatch_core.kernel.patches import read_patches
+from livepatch_core.providers import face, whole
+from livepatch_core.restart import kernel as restart_kernel
+from livepatch_core.restart import record as restart_record
 from livepatch_core.words import Kind, OnStall
 
 log = logging.getLogger(__name__)
@@ -76,6 +78,10 @@ def status(**kwargs):
     functions in force, stragglers, fixes (CVE) in force, what the next boot will load, whether a reboot is
     owed. Changes nothing in the kernel; a crash that the master was not told of is told now.
 
+    ``provider`` is the system the verdict comes from: ``klp``, or another one that patches this kernel
+    (``kgraft``, ``ksplice``, ``kernelcare``, ``canonical``; then ``effective`` is its kernel version).
+    ``providers`` lists all others that are at work here, ``conflicts`` those that must not be mixed.
+
     The verdict is one of ``patched``, ``patching``, ``stalled``, ``reverting``, ``unpatched``, ``uncovered``,
     ``unsupported``, ``unknown``; it is ``patched`` only when the transition has ended and every function that
     was promised is in force.
@@ -87,7 +93,7 @@ def status(**kwargs):
         salt '*' livepatch.status
     """
     host = _host(kwargs)
-    document = _answer(lambda: host_status.status(host, inquiry.covered(host), recognise))
+    document = _answer(lambda: _status(host))
     _tell(host, None)
     return document
 
@@ -506,16 +512,18 @@ def health(**kwargs):
     return _answer(lambda: soak.check_now(_host(kwargs)).document())
 
 
-def brief(health=False, grains=None, **kwargs):
+def brief(health=False, grains=None, kernel=None, **kwargs):
     """
     The few facts that beacon and rollout compare: verdict, flags, level, drift, what is quarantined or held,
-    kernel build, the rev acted on, how the last act under an approval ended. Reads no catalog, so it asks
-    nothing of the master. Fit for the mine.
+    kernel build, the rev acted on, how the last act under an approval ended, what became of the last
+    ``restart`` under one. Reads no catalog, so it asks nothing of the master. Fit for the mine.
 
     health
         Also ask the probes, as :py:func:`health` does.
     grains
         Names of grains whose values are wanted beside it, a list.
+    kernel
+        A release, or ``newest``: which installed kernel that means here is wanted beside it.
 
     CLI Example:
 
@@ -525,6 +533,8 @@ def brief(health=False, grains=None, **kwargs):
         salt '*' livepatch.brief health=True
     """
     document = _answer(lambda: _brief(_host(kwargs), health is True))
+    if kernel is not None:
+        document["kernel"] = _answer(lambda: restart_kernel.meant(_host({}), str(kernel)))
     wanted = grains if isinstance(grains, list) else []
     values = {name: salt.utils.data.traverse_dict_and_list(__grains__, name) for name in map(str, wanted)}
     return {**document, "grains": values} if wanted else document
@@ -595,7 +605,8 @@ def cves(**kwargs):
 
         salt '*' livepatch.cves
     """
-    return _answer(lambda: host_cves.cves(_host(kwargs)))
+    host = _host(kwargs)
+    return _answer(lambda: host_cves.cves(host, _status(host)))
 
 
 # -- between Salt and the library -----------------------------------------------------------------------
@@ -607,18 +618,19 @@ def _host(kwargs):
     unknown.pop("saltenv", None)
     if unknown:
         salt.utils.args.invalid_kwargs(unknown)
-    settings = _answer(lambda: calls.settings_of(__opts__))
-    saltenv = kwargs.get("saltenv") or __opts__.get("saltenv") or "base"
-    served = calls.from_catalog(settings, _cache_file, (SaltException,), saltenv)
-    return Host(settings, host_stage.serving(settings, served), calls.who(kwargs, __opts__), ask=_ask)
+    return _answer(lambda: calls.host_of(__opts__, kwargs, _cache_file, (SaltException,), _ask))
 
 
 def _cache_file(url, saltenv):
     return __salt__["cp.cache_file"](url, saltenv)
 
 
+def _status(host):
+    return whole.status(host, face.Site(host.roots), inquiry.covered(host), recognise, origin)
+
+
 def _brief(host, health):
-    document = host_status.brief(host)
+    document = {**host_status.brief(host), "restart": restart_record.shown(host)}
     return {**document, "health": soak.check_now(host).document()} if health else document
 
 

@@ -61,7 +61,7 @@ from livepatch_core.catalog import calls
 from livepatch_core.catalog.settings import parse_master
 from livepatch_core.errors import LivepatchError
 from livepatch_core.ledger import rollouts as ledger
-from livepatch_core.report import follow, page
+from livepatch_core.report import follow, owing, page
 from livepatch_core.report import rollout as rollout_report
 from livepatch_core.rollout import (
     adoption,
@@ -196,6 +196,7 @@ def plan(tgt=None, level=None, tgt_type="glob", timeout=30, full=False, *args, *
     def act():
         master = _master()
         drawn, unmatched = _draw(master, tgt, level, tgt_type, timeout, kwargs)
+        payloads.refuse_unsendable(master, drawn)
         name = verbs.keep_plan(master, drawn)
         moving = sum(len(wave) for wave in drawn.waves)
         said = f"Plan {name}: {moving} of {len(drawn.hosts)} hosts move to level {drawn.options.level} in "
@@ -245,7 +246,9 @@ def rollout(
     ``canary_soak``, ``soak``, ``look_every``, ``max_per_domain``, ``domain_grain``, ``role_grain``,
     ``parallel``, ``stage_deadline``, ``stage_spread``, ``move_deadline``, ``thresholds``, ``on_fail``,
     ``on_fail_canary``, ``block_on_rollback``, ``gates``, ``windows``, ``blackouts``, ``late``, ``late_for``,
-    ``accept_versions``, ``allow_testing``, ``exposure``, ``seed``.
+    ``accept_versions``, ``allow_testing``, ``exposure``, ``seed``; and for hosts that are started with
+    another kernel ``method`` or ``fallback`` (``kexec``, ``reboot``), ``kernel``, ``without_level``,
+    ``drain``, ``undrain``, ``drain_deadline``, ``restart_deadline``.
 
     CLI Example:
 
@@ -253,6 +256,7 @@ def rollout(
 
         salt-run livepatch.rollout 'hv*' 2 why='CVE-2026-1234' profile=careful
         salt-run livepatch.rollout plan=4be1a09f2c77 why='CVE-2026-1234' detach=True
+        salt-run livepatch.rollout 'hv*' newest why='monthly kernel' method=kexec max_per_domain=1
     """
 
     def act():
@@ -267,6 +271,7 @@ def rollout(
         idle = verbs.refuse_idle(drawn)
         if idle is not None:
             return {"result": True, "comment": idle}
+        payloads.refuse_unsendable(master, drawn)
         begun = driver.start(folder, drawn, {"who": by.who, "at": by.at, "why": by.why}, CLOCK)
         if detach is True:
             comment = f"Rollout {begun} was started; the engine drives it."
@@ -321,8 +326,8 @@ def watch(rollout_id=None, *args, **kwargs):
     def act():
         master = _master()
         directory = verbs.find(verbs.root(master), rollout_id, ended=True)
-        with _salt() as salt, _interrupts() as pressed:
-            fleet = saltfleet.SaltFleet(salt, master, directory.name, NOBODY, follows=True)
+        with saltfleet.of_master(__opts__, salt) as means, _interrupts() as pressed:
+            fleet = saltfleet.SaltFleet(means, master, directory.name, NOBODY, follows=True)
             fleet.presses = pressed.count
             for line in follow.lines(directory, fleet, pressed.count):
                 _line(line)
@@ -585,6 +590,40 @@ def report(rollout_id=None, form="text", path=None, *args, **kwargs):
     return _answer(ask, kwargs, args)
 
 
+def reboot_debt(tgt="*", tgt_type="glob", timeout=30, *args, **kwargs):
+    """
+    Who owes a reboot, why and since when, the most urgent first: a patch that is ``stuck``, a fix that is
+    ``unpatchable`` live, a patch that was ``forced``, a kernel for which live patches ``expired`` or that is
+    ``unsupported``; ``unknown`` where a host does not answer or cannot tell; a ``newer`` kernel that is
+    installed. Asks hosts and catalog (``livepatch_catalog.describe``); changes nothing.
+
+    ``target`` lists the hosts that owe one, for a rollout by kexec; ``plan`` is the command that plans it.
+
+    tgt, tgt_type
+        The hosts, as for :py:func:`plan`; each that owes nothing is left out of the list.
+    timeout
+        Seconds to wait for the hosts' answers, each of two times.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-run livepatch.reboot_debt
+        salt-run livepatch.reboot_debt 'os:Debian' tgt_type=grain timeout=60
+    """
+
+    def ask():
+        saltfleet.refuse_unusable(__opts__)
+        master, seconds = _master(), calls.timeout(timeout)
+        hosts, unmatched = _resolve(tgt, tgt_type)
+        with saltfleet.of_master(__opts__, salt) as means:
+            fleet = saltfleet.SaltFleet(means, master, "debt", NOBODY)
+            told = owing.ask(fleet, CLOCK, hosts, seconds, owing.of_catalog(master))
+        return owing.answer(told, datetime.datetime.now(datetime.timezone.utc), unmatched)
+
+    return _answer(ask, kwargs, args)
+
+
 def unlock(rollout_id=None, *args, **kwargs):
     """
     Who drives a rollout, and what to do if that process hangs. The lock ends with its process and is never
@@ -652,10 +691,11 @@ def _draw(master, tgt, level, tgt_type, timeout, given):
     wanted = {key: value for key, value in given.items() if key in options.KEYS}  # Salt adds its own
     asked = options.parse_options(wanted, level=inventory.offers(standings, level, ()).level)
     hosts, unmatched = _resolve(tgt, tgt_type)
-    with _salt() as salt:
-        fleet = saltfleet.SaltFleet(salt, master, "plan", NOBODY)
+    with saltfleet.of_master(__opts__, salt) as means:
+        fleet = saltfleet.SaltFleet(means, master, "plan", NOBODY)
         grains = (asked.domain_grain, asked.role_grain)
-        answers = inventory.ask(fleet, CLOCK, hosts, grains, calls.timeout(timeout))
+        kernel = asked.kernel if asked.restarts else None
+        answers = inventory.ask(fleet, CLOCK, hosts, grains, calls.timeout(timeout), kernel)
     frozen, held = ledger.frozen(master.state_dir, hosts), standing.held(verbs.root(master))
     facts = [
         inventory.facts_of(
@@ -674,6 +714,7 @@ def _draw(master, tgt, level, tgt_type, timeout, given):
         version=livepatch_core.__version__,
         blocked=found.blocked,
         testing=found.testing,
+        arrivals=found.arrivals,
     )
     return drawn, unmatched
 
@@ -698,32 +739,12 @@ def _cached_grains(minion):
     return found if isinstance(found, dict) else {}
 
 
-@contextlib.contextmanager
-def _salt():
-    """What of Salt a fleet needs (saltfleet.py)."""
-    bus = salt.utils.event.get_event("master", opts=__opts__, listen=True)
-    try:
-        bus.connect_pub(timeout=5)
-        with salt.client.get_local_client(mopts=__opts__) as client:
-            cache = f"{__opts__.get('ext_job_cache') or __opts__['master_job_cache']}.get_jid"
-            errors = (SaltException, OSError)
-            yield saltfleet.Salt(
-                client,
-                bus,
-                lambda jid: client.returners[cache](jid),
-                lambda: salt.utils.jid.gen_jid(__opts__),
-                errors,
-            )
-    finally:
-        bus.destroy()
-
-
 def _drive(master, directory, by, display, verb="rollout"):
     """Drive a rollout in this process, for as long as it is to be driven here."""
     folder = directory.parent
-    with _salt() as salt, _interrupts() as pressed:
+    with saltfleet.of_master(__opts__, salt) as means, _interrupts() as pressed:
         fleet = saltfleet.SaltFleet(
-            salt, master, directory.name, by, directory / verbs.COMMANDS, _teller(display)
+            means, master, directory.name, by, directory / verbs.COMMANDS, _teller(display)
         )
         fleet.presses = pressed.count
         leave = verbs.leaves(folder, lambda: _detaches(pressed, directory, by))
@@ -738,8 +759,8 @@ def _command(verb, id, why, given, kwargs, args, display=None):
     def act():
         master, by = _master(), calls.author_of(globals().get("__user__"), why)
         directory = verbs.find(verbs.root(master), id)
-        with _salt() as salt:
-            fleet = saltfleet.SaltFleet(salt, master, directory.name, by, directory / verbs.COMMANDS)
+        with saltfleet.of_master(__opts__, salt) as means:
+            fleet = saltfleet.SaltFleet(means, master, directory.name, by, directory / verbs.COMMANDS)
             wanted = verbs.arguments_of(given)
             name, _ = verbs.command(directory, fleet, CLOCK, verb, by.who, by.why, wanted)
             record = verbs.obeyed(directory, fleet, CLOCK, name, OBEYED_SECONDS)

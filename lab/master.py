@@ -78,16 +78,17 @@ class Master:
         directory: Path | None = None,
         keep_running: bool = False,
         before: Sequence[str] = (),
+        prefix: Sequence[str] = (),
     ) -> None:
         """Starts it (5 s) and waits until it answers.
 
         `python` is the interpreter of the environment whose Salt it runs; `config` goes over the lab's own
         settings; `keep_running` lets it outlive this process; `before` names runner functions to be run
-        before it starts.
+        before it starts; `prefix` is put before all that is run: a program that makes it another user's, say.
         """
         self.directory = directory or scratch.make("master")
         self._owns_directory = directory is None
-        self._python = python
+        self._python, self._prefix = python, tuple(prefix)
         self.publish_port, self.ret_port = free_ports(2)
         self._write(master_settings(self, file_roots, pillar_roots, config or {}))
         for function in before:
@@ -128,6 +129,10 @@ class Master:
             )
         return str(path)
 
+    def typed(self, program: str) -> list[str]:
+        """A command of this master's Salt, up to where its own arguments begin."""
+        return [*self._prefix, self._program(program), "--config-dir", str(self.config_file.parent)]
+
     def _run_before(self, function: str) -> None:
         """Where salt-run notes its jobs is otherwise made by the master that starts."""
         (self.directory / "cache/proc").mkdir(parents=True, exist_ok=True)
@@ -138,13 +143,7 @@ class Master:
             )
 
     def _start(self, keep_running: bool) -> subprocess.Popen[bytes]:
-        argv = [
-            self._program("salt-master"),
-            "--config-dir",
-            str(self.config_file.parent),
-            "--log-level",
-            "quiet",
-        ]
+        argv = [*self.typed("salt-master"), "--log-level", "quiet"]
         output = self.directory / "master.out"
         if keep_running:
             with output.open("ab") as log:
@@ -194,9 +193,13 @@ class Master:
 
     def run(self, program: str, *arguments: str, timeout: float = 120.0) -> subprocess.CompletedProcess[str]:
         """Runs ``salt``, ``salt-run``, ``salt-key`` ... as a person would."""
-        argv = [self._program(program), "--config-dir", str(self.config_file.parent), *arguments]
         return subprocess.run(
-            argv, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=timeout, check=False
+            [*self.typed(program), *arguments],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+            check=False,
         )
 
     @contextlib.contextmanager

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -126,8 +126,11 @@ def start(
     identity: str,
     machine: Machine = PLAIN,
     config: Mapping[str, Any] | None = None,
+    bring: Callable[[Guest], None] = lambda guest: None,
 ) -> Minion:
-    """A new guest whose minion is connected and accepted. `config` goes over the lab's minion settings."""
+    """A new guest whose minion is connected and accepted. `config` goes over the lab's minion settings;
+    `bring` puts into the guest what is to be there when its minion starts.
+    """
     with master.events() as events:
         guest = snapshot.restore(
             identity, kernel, machine, f"minion {json.dumps(TUNING, sort_keys=True)}", _prepare
@@ -135,6 +138,7 @@ def start(
         minion = Minion(guest, identity, master)
         try:
             guest.exec(["hostname", identity], check=True)
+            bring(guest)
             guest.put(CONFIG, json.dumps(minion_settings(master, identity, config or {})))
             guest.put(ZYGOTE_GO, "go")
             events.wait(f"salt/minion/{identity}/start", START_SECONDS)

@@ -90,6 +90,21 @@ def test_an_interruptible_sleeper_switches_at_the_fake_signal(stalling):
     assert process.wait(30).text.endswith("i new")  # restarted, in the new function
 
 
+def test_an_act_that_sleeps_in_what_it_patches_does_not_hold_itself_up(host, modules):
+    """Each of its sleeps ends, and it switches on its way back to its program. Whoever sleeps on is named."""
+    host.publish({1: modules["lp_nanosleep"]})
+    process = host.guest.spawn(["sleep", "600"])
+    # Functions of the scheduler's section are left out there (kernel/stacktrace.c): the one below is shown.
+    asleep = f"until grep -qs hrtimer_nanosleep /proc/{process.pid}/stack; do sleep 0.05; done"
+    host.guest.exec(asleep, timeout=60, check=True)
+    done = host.to_level(1, settings=SHORT)
+    assert (done["kind"], [one["pid"] for one in done["stragglers"]]) == ("reversed", [process.pid])
+    assert done["stragglers"][0]["function"] == "do_nanosleep"
+    process.kill()
+    done = host.to_level(1, settings=SHORT)
+    assert done["result"] is True, done
+
+
 def test_a_killable_sleeper_switches_when_it_is_killed(stalling):
     process = sleeper(stalling, "k")
     begun = stalling.begin("apply", level=1, reason="a test", settings=LONG)

@@ -39,22 +39,27 @@ def boot(host: Host, order: Order) -> Outcome:
             Kind.ARGUMENT, "kexec.boot needs a reason; nothing was changed.", remedy="Give one: reason='...'"
         )
     with exclusive(host.settings.lock_file, "kexec boot", test=order.test):
-        machine = facts.read_machine(host.roots)
-        notes = read_notes(host)
-        if notes.departure and leave.pending(host, notes.departure, machine.boot_id):
-            return _ordered_already(notes.departure, order.wish)
-        how = order.how or (How.SYSTEMD if machine.systemd else How.DIRECT)
-        _refuse_way(how, machine)
-        if order.wish is not None:
-            loading, notes = load_held(host, replace(order.wish, test=order.test))
-            if order.test:
-                return _predicted(machine.release, loading.details["kernel"]["release"], how)
-        held = ours(notes, machine.boot_id, order.wish is not None or machine.loaded)
-        if held is None:
-            raise _nothing_loaded(machine)
+        return boot_held(host, order)
+
+
+def boot_held(host: Host, order: Order) -> Outcome:
+    """The same for who holds the lock, and has a reason."""
+    machine = facts.read_machine(host.roots)
+    notes = read_notes(host)
+    if notes.departure and leave.pending(host, notes.departure, machine.boot_id):
+        return _ordered_already(notes.departure, order.wish)
+    how = order.how or (How.SYSTEMD if machine.systemd else How.DIRECT)
+    _refuse_way(how, machine)
+    if order.wish is not None:
+        loading, notes = load_held(host, replace(order.wish, test=order.test))
         if order.test:
-            return _predicted(machine.release, held.release, how)
-        return _depart(host, order, machine, notes, held, how)
+            return _predicted(machine.release, loading.details["kernel"]["release"], how)
+    held = ours(notes, machine.boot_id, order.wish is not None or machine.loaded)
+    if held is None:
+        raise _nothing_loaded(machine)
+    if order.test:
+        return _predicted(machine.release, held.release, how)
+    return _depart(host, order, machine, notes, held, how)
 
 
 def _depart(
@@ -102,6 +107,11 @@ def _write_journal(host: Host, departure: Departure, held: Loaded) -> None:
         "reason": departure.reason,
         "who": dict(host.who),
     }
+    note(host, body)
+
+
+def note(host: Host, body: dict[str, Any]) -> None:
+    """One line of the host's journal, and its head in the record. Raises LivepatchError (journal)."""
     record = read_record(host.settings.record_file)
     head = journal.append(host.settings.journal_file, body, record.journal)
     write_record(host.settings.record_file, replace(record, journal=head))

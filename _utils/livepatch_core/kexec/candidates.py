@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from datetime import datetime, timezone
 from typing import Any
 
 from livepatch_core.host.context import Host
@@ -25,6 +27,7 @@ def candidates(host: Host) -> dict[str, Any]:
         "running": running,
         "newest": newest.release if newest else None,
         "newer": bool(newest and is_newer(newest.release, running)),
+        "newest_since": _since(newest) if newest else None,
         "kernels": [_document(one, running, known) for one in kernels],
     }
 
@@ -32,6 +35,18 @@ def candidates(host: Host) -> dict[str, Any]:
 def is_newer(release: str, than: str) -> bool:
     """By version alone; flavours are not compared. Pure."""
     return compare(split(release)[0], split(than)[0]) > 0
+
+
+def _since(one: Installed) -> str | None:
+    """When its image came (UTC, ISO 8601): a package keeps the time of its building as the time of the last
+    change, the inode tells when it was put there."""
+    try:
+        moment = os.stat(one.image).st_ctime
+    except OSError:
+        return None
+    return (
+        datetime.fromtimestamp(moment, tz=timezone.utc).isoformat(timespec="seconds").replace("+00:00", "Z")
+    )
 
 
 def _document(one: Installed, running: str, known: dict[str, tuple[str, ...]] | None) -> dict[str, Any]:

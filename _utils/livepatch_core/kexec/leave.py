@@ -36,7 +36,7 @@ class How(Word):
 def go(host: Host, departure: Departure, delay: float) -> None:
     """Have it start in ``delay`` seconds. Raises LivepatchError (internal) when nobody will."""
     if departure.how == How.SYSTEMD:
-        _by_systemd(delay)
+        by_systemd(UNIT, delay, "kexec", "Start the loaded kernel (livepatch)")
     else:
         _by_process(host, departure, delay)
 
@@ -61,17 +61,22 @@ def cancel(host: Host, departure: Departure | None) -> None:
     """Take an order back; a process that is waiting finds its order gone. Raises LivepatchError when systemd
     cannot be told."""
     if departure is not None and departure.how == How.SYSTEMD:
-        _run(["systemctl", "stop", f"{UNIT}.timer"], "the order could not be taken back from systemd")
+        take_back(UNIT)
     write_notes(host, Notes(read_notes(host).loaded, None))
 
 
-def _by_systemd(delay: float) -> None:
+def by_systemd(unit: str, delay: float, verb: str, description: str) -> None:
+    """Have ``systemctl VERB`` called in ``delay`` seconds. Raises LivepatchError (internal)."""
     command = [
-        "systemd-run", "--quiet", "--collect", f"--unit={UNIT}", f"--on-active={delay:g}s",
-        "--timer-property=AccuracySec=100ms", "--description=Start the loaded kernel (livepatch)",
-        "systemctl", "kexec",
+        "systemd-run", "--quiet", "--collect", f"--unit={unit}", f"--on-active={delay:g}s",
+        "--timer-property=AccuracySec=100ms", f"--description={description}", "systemctl", verb,
     ]  # fmt: skip
-    _run(command, "systemd could not be told to start the loaded kernel")
+    _run(command, f"systemd could not be told to {verb}")
+
+
+def take_back(unit: str) -> None:
+    """Take back what ``by_systemd`` ordered. Raises LivepatchError (internal)."""
+    _run(["systemctl", "stop", f"{unit}.timer"], "the order could not be taken back from systemd")
 
 
 def _run(command: list[str], what: str) -> None:

@@ -11,7 +11,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from livepatch_core.catalog import files
+from livepatch_core.durable import PRIVATE_FILE
 from livepatch_core.errors import LivepatchError
 from livepatch_core.rollout import commands, journal, owner, status
 from livepatch_core.rollout.state import State
@@ -88,9 +88,11 @@ def waits(state: State) -> bool:
 
 
 def wanted(state: State) -> bool:
-    """Whether there is something to do without a person. Pure."""
-    return not state.ended and state.standing is not Standing.PLANNED and not waits(state)
+    """Whether there is something to do without a person: also while it waits for one, for hosts that did not
+    come back from a restart. Pure."""
+    strays = any(until > state.t for until in state.strays.values())
+    return not state.ended and state.standing is not Standing.PLANNED and (strays or not waits(state))
 
 
 def _open(folder: Path) -> int:
-    return os.open(folder / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, files.PRIVATE_FILE)
+    return os.open(folder / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, PRIVATE_FILE)

@@ -10,10 +10,16 @@ from livepatch_core.rollout.fleet import Verb
 from livepatch_core.rollout.model import When
 from livepatch_core.rollout.state import Host, Job, Round, State
 from livepatch_core.rollout.states import Place, Standing
+from livepatch_core.words import Kind
 
 RELOOK = (
     15.0  # seconds: the kernel signals stragglers as often (SIGNALS_TIMEOUT, kernel/livepatch/transition.c)
 )
+
+
+ON_THEIR_WAY = (Place.MOVING, Place.RETURNED)  # what they come to is heard first
+ABOUT = {"soak": Place.HEALTHY, "stray": Place.LOST}  # whom these looks are about
+LATE = "it came back later than it was allowed to"
 
 
 def look(state: State, body: Mapping[str, Any]) -> None:
@@ -27,6 +33,8 @@ def look(state: State, body: Mapping[str, Any]) -> None:
         state.next_look = state.t + state.plan.options.look_every
     elif purpose == "late":
         state.next_look = state.t + state.plan.options.look_every
+    elif purpose == "stray":
+        state.next_stray = state.t + state.plan.options.look_every
     state.add_jobs(jobs, Verb.LOOK, purpose)
     if purpose == "doubt":
         _move_is_doubted(state, body["of"])
@@ -34,11 +42,16 @@ def look(state: State, body: Mapping[str, Any]) -> None:
 
 def _move_is_doubted(state: State, jid: str) -> None:
     """The look decides from here; what it leaves open is looked at again."""
-    until = state.t + 2 * state.plan.options.move_deadline
     moved = state.jobs.pop(jid)
     assert state.round is not None
+    seconds = patience(state) if moved.verb is Verb.LEAVE else 2 * state.plan.options.move_deadline
     for name in moved.pending:
-        state.round.overdue[name] = until
+        state.hosts[name].until = state.round.overdue[name] = state.t + seconds
+
+
+def patience(state: State) -> float:
+    """Seconds from telling a host to restart until it has to be back."""
+    return state.plan.options.drain_deadline + state.plan.options.restart_deadline
 
 
 def answers(state: State, body: Mapping[str, Any]) -> None:
@@ -69,18 +82,34 @@ def _answered(state: State, job: Job, name: str, said: Mapping[str, Any]) -> Non
         _take_stage(host, said)
         if host.place is not Place.STAGING:
             return
-    elif job.purpose == "soak" and host.place is not Place.HEALTHY:
-        return
+    elif host.place is not ABOUT.get(job.purpose, host.place):
+        return  # it has moved on since it was asked
     elif job.purpose == "late":
         if place is Place.PENDING and host.place in (Place.ABSENT, Place.UNREACHABLE):
             state.put(name, place)
             state.ready[name] = None
         return
+    if host.restarts and job.purpose != "stage":
+        _take_restart(state, host, place, said)
     settle(state, job, name, place, said.get("kind", ""), said.get("text", ""))
+
+
+def _take_restart(state: State, host: Host, place: Place, said: Mapping[str, Any]) -> None:
+    options = state.plan.options
+    if said.get("leaves"):
+        host.until = min(host.until, state.t + options.restart_deadline)
+    if place is Place.RETURNED and not host.returned:
+        host.returned, host.until = True, state.t + options.drain_deadline
+    if said.get("boot") and said["boot"] != host.boot:
+        host.arrived = True
+        if place is not Place.RETURNED:  # until it was verified its old boot is what it is judged by
+            host.boot, host.build = said["boot"], said.get("build", host.build)
+    host.away = said.get("away", host.away)
 
 
 def _take_stage(host: Host, said: Mapping[str, Any]) -> None:
     host.boot, host.there = said.get("boot", ""), bool(said.get("there"))
+    host.kernel = said.get("kernel", "")
     host.build = said.get("build", host.build)
     if "before" in said:
         host.before = said["before"]
@@ -102,22 +131,38 @@ def settle(state: State, job: Job, name: str, place: Place, kind: str, text: str
             kind, text = host.kind, host.text
         elif place is Place.HEALTHY and job.purpose != "soak" and inquiries.names_for(state, When.HOST):
             place = Place.GATING
+    elif host.restarts and job.purpose in ("stray", "finish"):
+        place, kind, text = _strayed(state, name, place, kind, text)
     state.put(name, place, kind, text)
     recall_if_wanted(state, name)
+
+
+def _strayed(state: State, name: str, place: Place, kind: str, text: str) -> tuple[Place, str, str]:
+    """A host that had been given up: it is finished as any, and counts as failed however that ends."""
+    if place is Place.RETURNED:
+        return place, kind, text
+    if place in (Place.MOVING, Place.APPROVED, Place.LOST):
+        return Place.LOST, kind, text
+    state.strays.pop(name, None)
+    return Place.FAILED, kind or str(Kind.STALLED), f"{LATE}: {text}" if text else LATE
 
 
 def recall_if_wanted(state: State, name: str) -> None:
     """A host that was in flight when the rollback began, and has landed."""
     host = state.hosts[name]
     waiting = state.standing is Standing.ROLLING_BACK and name in state.recalled and host.was is None
-    if waiting and host.document >= 0 and host.place is not Place.MOVING:
+    if waiting and host.document >= 0 and host.place not in ON_THEIR_WAY:
         recall(state, name)
 
 
 def _look_again(state: State, this: Round, job: Job, name: str) -> None:
     sent = job.t if job.t is not None else state.t
-    this.overdue.setdefault(name, sent + 2 * state.plan.options.move_deadline)
-    if job.purpose in ("overdue", "doubt"):
+    restarts = state.hosts[name].restarts and not this.back
+    if restarts:
+        this.overdue[name] = state.hosts[name].until
+    else:
+        this.overdue.setdefault(name, sent + 2 * state.plan.options.move_deadline)
+    if job.purpose in ("overdue", "doubt") or (restarts and this.next_look <= state.t):
         this.next_look = state.t + min(state.plan.options.look_every, RELOOK)
 
 
@@ -138,8 +183,10 @@ def _unanswered(state: State, job: Job, name: str) -> None:
     if job.purpose == "stage":
         if host.place is Place.STAGING:
             state.put(name, Place.UNREACHABLE, "", "it did not answer when its turn came")
-    elif job.purpose == "move":
+    elif job.purpose in ("move", "finish"):
         settle(state, job, name, Place.MOVING, "", "")
+    elif job.purpose == "stray":
+        return
     elif job.purpose == "soak":
         if host.place is Place.HEALTHY:
             settle(state, job, name, Place.LOST, "", "it was healthy and answers no more")
@@ -149,7 +196,9 @@ def _unanswered(state: State, job: Job, name: str) -> None:
 
 def _gone(state: State, job: Job, name: str) -> None:
     host = state.hosts[name]
-    if state.round is None or not state.round.back:
+    if host.restarts and (state.round is None or not state.round.back):
+        _away(state, job, name)
+    elif state.round is None or not state.round.back:
         settle(state, job, name, Place.LOST, "", "it was told to move and answers no more")
     elif host.was in (Place.LOST, Place.UNREACHABLE):
         settle(
@@ -160,8 +209,28 @@ def _gone(state: State, job: Job, name: str) -> None:
         settle(state, job, name, Place.ROLLBACK_FAILED, "", text)
 
 
+def _away(state: State, job: Job, name: str) -> None:
+    """A host that may be between two kernels: waited for, then lost, and still finished if it comes back."""
+    host = state.hosts[name]
+    if state.t < host.until:
+        settle(state, job, name, Place.MOVING, "", "")
+        return
+    state.strays[name] = state.t + state.plan.options.late_for
+    text = f"it was told to start kernel {host.kernel} and did not come back in time"
+    settle(state, job, name, Place.LOST, "", text)
+
+
 def recall(state: State, name: str) -> None:
     host = state.hosts[name]
     host.was = host.place
+    if host.arrived:
+        stay(state, name)
+        return
     host.tries = 0
     state.put(name, Place.RECALLED, host.kind, host.text)
+
+
+def stay(state: State, name: str) -> None:
+    """A host that was started with another kernel: it keeps that, which no rollback ends."""
+    text = f"it runs kernel {state.hosts[name].kernel} since this rollout; going back is another restart"
+    state.put(name, Place.NEEDS_REBOOT, Kind.REBOOT_OWED, text)

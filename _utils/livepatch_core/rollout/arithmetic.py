@@ -14,7 +14,7 @@ from sys import maxsize
 from typing import Any, NamedTuple, Optional
 
 from livepatch_core.errors import LivepatchError
-from livepatch_core.rollout.model import CANARY, Amount, Exposure, Late, Options
+from livepatch_core.rollout.model import CANARY, Amount, Exposure, Late, Method, Options
 from livepatch_core.rollout.windows import open_at
 from livepatch_core.words import Kind
 
@@ -23,6 +23,8 @@ COUNTERS = ("failed", "stalled", "unreachable", "lost")
 # Seconds from dispatch to patched. The kernel retries a transition every second and signals stragglers after
 # 15 s (kernel/livepatch/transition.c, SIGNALS_TIMEOUT), for which a virtual machine's threads usually wait.
 TYPICAL_MOVE = 20.0
+# By kexec or reboot, at the least: services stop and start; a drain and a server's firmware come on top.
+TYPICAL_RESTART = 120.0
 
 # What a plan prints its exposure for: 5 and 15 minutes, 1 hour, 90 minutes (how long Canonical's incident of
 # 2021-03-24 took to be noticed), 1 day.
@@ -89,6 +91,11 @@ def soak_after(options: Options, wave: int) -> float:
     return options.canary_soak if wave == CANARY else options.soak
 
 
+def typical_move(options: Options) -> float:
+    """Seconds that a move takes at the least."""
+    return TYPICAL_MOVE if options.method is Method.LIVEPATCH else TYPICAL_RESTART
+
+
 def rounds_of(domains: Mapping[str, int], limits: Mapping[str, int], parallel: int) -> int:
     """How many rounds a wave takes at least. domains: how many of its hosts are in each."""
     by_domain = max((-(-count // limits[name]) for name, count in domains.items()), default=0)
@@ -105,7 +112,7 @@ def passages(
     for number, domains in enumerate(waves):
         rounds = rounds_of(domains, limits, options.parallel)
         starts = open_at(options.windows, options.blackouts, at).next_open if at is not None else None
-        moved = later(starts, rounds * (options.stage_spread + TYPICAL_MOVE))
+        moved = later(starts, rounds * (options.stage_spread + typical_move(options)))
         at = later(moved, soak_after(options, number))
         found.append(Passage(sum(domains.values()), rounds, starts, moved, at))
     return tuple(found)
@@ -117,7 +124,7 @@ def reached_by(waves: Sequence[Passage], hosts: int, options: Options) -> Option
     for wave in waves:
         if before + wave.hosts >= hosts:
             rounds = -(-(hosts - before) * wave.rounds // wave.hosts) if wave.hosts else 0
-            return later(wave.starts, rounds * (options.stage_spread + TYPICAL_MOVE))
+            return later(wave.starts, rounds * (options.stage_spread + typical_move(options)))
         before += wave.hosts
     return None
 

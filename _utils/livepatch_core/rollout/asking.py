@@ -35,7 +35,8 @@ def advance(state: State, now: Now) -> Optional[Step | Rest]:
 
 def _begin(state: State) -> Optional[Step]:
     """The gates of each host, once all hosts of the round have landed."""
-    moving = state.counts[Place.MOVING] or state.counts[Place.STAGING] or state.counts[Place.STAGED]
+    under_way = (Place.MOVING, Place.RETURNED, Place.STAGING, Place.STAGED)
+    moving = any(state.counts[one] for one in under_way)
     if not state.counts[Place.GATING] or moving or (state.forward and state.counts[Place.APPROVED]):
         return None
     return Write(Type.INQUIRY, {"when": str(When.HOST)}) if names_for(state, When.HOST) else None

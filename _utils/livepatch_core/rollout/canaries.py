@@ -7,15 +7,15 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 
 from livepatch_core.errors import LivepatchError
-from livepatch_core.rollout.model import Options, Placing
+from livepatch_core.rollout.model import Method, Options, Placing
 from livepatch_core.words import Kind
 
 SPREAD = 1 << 32  # positions on the line along which each domain's hosts are laid out
 
 
-def stratum_of(build_id: str, role: str) -> str:
-    """Hosts of one kernel build and one role: what fails on one is likely to fail on all."""
-    return f"{build_id}/{role}"
+def stratum_of(build_id: str, role: str, method: Method = Method.LIVEPATCH) -> str:
+    """Hosts of one kernel build, role and method: what fails on one is likely to fail on all."""
+    return f"{build_id}/{role}" + ("" if method is Method.LIVEPATCH else f" by {method}")
 
 
 def lot(seed: int, name: str) -> int:

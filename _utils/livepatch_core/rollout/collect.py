@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Optional
 
-from livepatch_core.rollout import gates, outcomes
+from livepatch_core.rollout import gates, outcomes, restarts
 from livepatch_core.rollout.fleet import Verb
 from livepatch_core.rollout.model import Gate, GateType
 from livepatch_core.rollout.outcomes import Finding, Order
@@ -34,26 +34,49 @@ def _answer(state: State, job: Job, gate: Optional[Gate], name: str, entry: Any,
     host = state.hosts[name]
     if gate is not None:
         return _gate_answer(gate, host, entry)
+    if job.verb is Verb.CHECK:
+        return _checked(state, host, entry)
     if job.purpose == "stage":
         return _staged(state, host, entry)
     if job.purpose == "late":
         seen = outcomes.read_look(outcomes.document_of(entry))
         return Finding(host.place if seen is None else Place.PENDING).document()
     order = order_for(state, host)
-    if job.verb is Verb.MOVE:
-        return outcomes.moved(entry, order).document()
     if job.purpose == "soak":
         return outcomes.soaking(entry, order).document()
     until = state.round.overdue.get(name, t) if state.round is not None else t
+    if host.restarts and not order.back:
+        return _restarted(state, job, host, entry, t >= until).document()
+    if job.verb is Verb.MOVE:
+        return outcomes.moved(entry, order).document()
     return outcomes.looked(entry, order, overdue=t >= until).document()
 
 
+def _restarted(state: State, job: Job, host: Host, entry: Any, overdue: bool) -> Finding:
+    order = restarts.order_for(state, host)
+    if job.verb is Verb.LEAVE:
+        return restarts.left(entry)
+    if job.verb is Verb.FINISH:
+        return restarts.finished(entry, order)
+    return restarts.looked(entry, order, overdue=overdue)
+
+
+def _checked(state: State, host: Host, entry: Any) -> dict[str, Any]:
+    """Where it never leaves, a rollback leaves it at the level it has, if that may be approved."""
+    found = restarts.checked(entry, state)
+    levels = state.plan.back.get(found.build, {})
+    before = found.level if found.level in levels else 0
+    return {**found.document(), **({"before": before} if found.place is Place.STAGED else {})}
+
+
 def order_for(state: State, host: Host) -> Order:
-    """What the host was told last in this round."""
-    if state.round is not None and state.round.back:
+    """What the host was told last. One that was given up may come back while others are rolled back."""
+    this = state.round
+    if this is not None and this.back and host.placing.minion in this.members:
         return Order(host.before, host.rev, back=True)
     grant = state.target(host)
-    return Order(grant.level if grant is not None else host.before, host.forward_rev, host.boot)
+    without = 0 if host.arrived else host.before
+    return Order(grant.level if grant is not None else without, host.forward_rev, host.boot)
 
 
 def _gate_answer(gate: Gate, host: Host, entry: Any) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Optional
 
-from livepatch_core.catalog import files
+from livepatch_core.durable import make_directory, write_atomically
 from livepatch_core.errors import LivepatchError
 from livepatch_core.rollout import status
 from livepatch_core.rollout.clock import Clock
@@ -179,11 +179,9 @@ def submit(
     name = f"{int(clock.now() * 1e6):017d}-{os.getpid()}-{next(NUMBERS):06d}-{verb}"
     command = Command(name, Order(verb), who, why, arguments)
     folder = directory / FOLDER
-    files.make_directory(folder, None, files.PRIVATE_DIRECTORY)
+    make_directory(folder)
     try:
-        files.write(
-            folder / f"{name}.json", json.dumps(command.document()).encode(), None, files.PRIVATE_FILE
-        )
+        write_atomically(folder / f"{name}.json", json.dumps(command.document()).encode())
     except OSError as problem:
         raise LivepatchError(
             Kind.JOURNAL,

@@ -12,7 +12,7 @@ from typing import Optional, Union
 
 from livepatch_core.rollout import asking, phases, returning
 from livepatch_core.rollout.clock import Now
-from livepatch_core.rollout.fleet import Verb
+from livepatch_core.rollout.fleet import MOVES, Verb
 from livepatch_core.rollout.limits import exceeded
 from livepatch_core.rollout.records import Type
 from livepatch_core.rollout.state import Job, Round, State
@@ -42,7 +42,7 @@ def decide(state: State, now: Now) -> Decision:
     if state.ended:
         return Rest("nothing: it has ended")
     rests: list[Rest] = []
-    for rule in (_ledger, _rollback, _limits, _jobs, _round, asking.advance, _standing):
+    for rule in (_ledger, _rollback, _limits, _jobs, _finish, _round, _strays, asking.advance, _standing):
         found = rule(state, now)
         if isinstance(found, WORLDLY) and now.t < state.retry_t:
             found = Rest(f"another try ({state.trouble})", state.retry_t)
@@ -114,9 +114,9 @@ def _job(state: State, job: Job, now: Now) -> Optional[Decision]:
 def deadline(state: State, job: Job) -> float:
     """Seconds from when it was sent."""
     options = state.plan.options
-    if job.verb is Verb.MOVE:
+    if job.verb in MOVES or job.verb is Verb.FINISH:
         return options.move_deadline
-    if job.verb is Verb.STAGE:
+    if job.verb in (Verb.STAGE, Verb.CHECK):
         return options.stage_deadline + options.stage_spread
     return max(options.stage_deadline, LOOK_SECONDS)
 
@@ -141,9 +141,19 @@ def _round(state: State, now: Now) -> Optional[Decision]:
     if this is None:
         return None
     if state.counts[Place.STAGED] and not state.counts[Place.STAGING] and state.forward:
-        return Admit(tuple(_members(state, this, Place.STAGED)))
+        return Admit(_alike(state, _members(state, this, Place.STAGED)))
     move = _move(state, this)
     return move if move is not None else _overdue(state, this, now)
+
+
+def _alike(state: State, names: Iterable[str]) -> tuple[str, ...]:
+    """The first, and those who are approved for the same: nobody for a kernel that he is not to be started
+    with."""
+    groups: dict[tuple[bool, str], list[str]] = {}
+    for name in names:
+        host = state.hosts[name]
+        groups.setdefault((host.restarts, host.kernel), []).append(name)
+    return tuple(next(iter(groups.values())))
 
 
 def _members(state: State, this: Round, place: Place) -> Iterator[str]:
@@ -173,11 +183,12 @@ def _spent(this: Round) -> Place:
 
 
 def _by_document(state: State, names: Iterable[str]) -> Iterator[Batch]:
-    """Hosts with the same approval together: a host refuses two of one rev that say different things."""
-    groups: dict[int, list[str]] = {}
+    """Hosts with the same approval together: a host refuses two of one rev that say different things. And
+    those of one method, which are told the same."""
+    groups: dict[tuple[int, bool], list[str]] = {}
     for name in names:
-        groups.setdefault(state.hosts[name].document, []).append(name)
-    for document, group in groups.items():
+        groups.setdefault((state.hosts[name].document, state.hosts[name].restarts), []).append(name)
+    for (document, _), group in groups.items():
         yield from batches(group, document)
 
 
@@ -186,7 +197,7 @@ def _overdue(state: State, this: Round, now: Now) -> Optional[Decision]:
     if not this.overdue:
         return None
     busy = any(
-        job.purpose in ("overdue", "doubt") or (job.purpose == "move" and job.t is not None)
+        job.purpose in ("overdue", "doubt") or (job.verb is Verb.MOVE and job.t is not None)
         for job in state.jobs.values()
     )
     if busy:
@@ -194,6 +205,37 @@ def _overdue(state: State, this: Round, now: Now) -> Optional[Decision]:
     if now.t < this.next_look:
         return Rest(f"another look at {len(this.overdue)} hosts", this.next_look)
     return Write(Type.LOOK, {"purpose": "overdue"}, batches(this.overdue))
+
+
+# -- hosts that are started with another kernel ----------------------------------------------------------
+
+
+def _finish(state: State, now: Now) -> Optional[Decision]:
+    """Whoever is back is verified and undrained, whatever the rollout stands at."""
+    if not state.counts[Place.RETURNED]:
+        return None
+    told = {name for job in state.jobs.values() if job.purpose == "finish" for name in job.pending}
+    members = state.round.members if state.round is not None else {}
+    names = [
+        name
+        for name in (*members, *(one for one in state.strays if one not in members))
+        if state.hosts[name].place is Place.RETURNED and name not in told
+    ]
+    return Write(Type.FINISH, {}, batches(names)) if names else None
+
+
+def _strays(state: State, now: Now) -> Optional[Decision]:
+    """Hosts that were given up come back late: what was drained there comes back too."""
+    names = [
+        name
+        for name, until in state.strays.items()
+        if state.hosts[name].place is Place.LOST and state.t < until
+    ]
+    if not names or any(job.purpose == "stray" for job in state.jobs.values()):
+        return None
+    if now.t < state.next_stray:
+        return Rest(f"{len(names)} hosts that did not come back", state.next_stray)
+    return Write(Type.LOOK, {"purpose": "stray"}, batches(names))
 
 
 # -- the standing ----------------------------------------------------------------------------------------

@@ -15,12 +15,12 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from livepatch_core.catalog import files
+from livepatch_core.durable import PRIVATE_FILE, make_directory, write_atomically
 from livepatch_core.errors import LivepatchError
-from livepatch_core.rollout import collect, commands, journal, plandoc, status, telling
+from livepatch_core.rollout import collect, commands, journal, plandoc, restarts, status, telling
 from livepatch_core.rollout.clock import Clock, Now
 from livepatch_core.rollout.decide import decide
-from livepatch_core.rollout.fleet import Fleet, FleetError, Verb
+from livepatch_core.rollout.fleet import MOVES, Fleet, FleetError, Verb
 from livepatch_core.rollout.fold import fold, fold_all
 from livepatch_core.rollout.model import Plan
 from livepatch_core.rollout.owner import Owner
@@ -41,7 +41,7 @@ def start(root: Path, plan: Plan, by: Mapping[str, str], clock: Clock) -> str:
     """Make the rollout durable; it is driven by whoever takes it. Its id. Raises LivepatchError: busy
     where one of its hosts belongs to another active rollout or the plan was started already, journal
     where it cannot be written."""
-    files.make_directory(root, None, files.PRIVATE_DIRECTORY)
+    make_directory(root)
     with starting(root):
         _refuse_overlap(root, plan)
         directory = root / plandoc.rollout_id(plan)
@@ -65,7 +65,7 @@ class starting:
         self._path, self._descriptor = root / START_LOCK, -1
 
     def __enter__(self) -> None:
-        self._descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, files.PRIVATE_FILE)
+        self._descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, PRIVATE_FILE)
         fcntl.flock(self._descriptor, fcntl.LOCK_EX)
 
     def __exit__(self, *_: object) -> None:
@@ -84,9 +84,9 @@ def _refuse_overlap(root: Path, plan: Plan, but: str = "") -> None:
 
 def _create(directory: Path, plan: Plan, by: Mapping[str, str], clock: Clock) -> None:
     """The journal last: without one there is no rollout."""
-    files.make_directory(directory, None, files.PRIVATE_DIRECTORY)
-    files.make_directory(directory / commands.FOLDER, None, files.PRIVATE_DIRECTORY)
-    files.write(directory / status.PLAN, plandoc.encode(plan), None, files.PRIVATE_FILE)
+    make_directory(directory)
+    make_directory(directory / commands.FOLDER)
+    write_atomically(directory / status.PLAN, plandoc.encode(plan))
     lines = journal.create(directory / journal.FILE_NAME)
     now = Now(clock.now(), 0.0)
     lines.append(Type.PLANNED, {"plan": plandoc.plan_hash(plan), "by": dict(by)}, now)
@@ -288,11 +288,20 @@ class Driver:
 
     def _arguments(self, job: Job) -> dict[str, Any]:
         if job.verb is Verb.STAGE:
-            builds = {build: _grant(one) for build, one in self.state.plan.grants.items()}
-            return {"builds": builds, "spread": self.state.plan.options.stage_spread}
-        if job.verb is Verb.MOVE:
+            builds = {self.state.hosts[name].build for name in job.pending}
+            grants = {  # of a host that was away when it was planned nobody knows the build
+                build: _grant(one)
+                for build, one in self.state.plan.grants.items()
+                if build in builds or "" in builds
+            }
+            return {"builds": grants, "spread": self.state.plan.options.stage_spread}
+        if job.verb in MOVES:
             rev, documents = self.state.documents[job.documents]
-            return {"approval": {"ledger_id": self.state.ledger_id, "rev": rev, "builds": documents}}
+            approval = {"ledger_id": self.state.ledger_id, "rev": rev, "builds": documents}
+            more = restarts.leave_arguments(self.state, job) if job.verb is Verb.LEAVE else {}
+            return {"approval": approval, **more}
+        if job.verb is Verb.CHECK:
+            return restarts.check_arguments(self.state, job)
         return _question(self.state, job) if job.verb is Verb.ASK else {}
 
     def _admit(self, hosts: tuple[str, ...]) -> None:
@@ -305,12 +314,12 @@ class Driver:
         names = [name for name in hosts if name not in frozen]
         if not names:
             return
-        builds = sorted({self.state.hosts[name].build for name in names})
-        grants = {build: self.state.plan.grants[build] for build in builds}
+        meant = (self.state.granted(self.state.hosts[name]) for name in names)
+        grants = {key: grant for granted in meant for key, grant in granted.items()}
         body = {
             "act": f"{self.state.id}/{self.state.act_count + 1}",
             "hosts": names,
-            "grants": {build: [one.level, one.sha256] for build, one in grants.items()},
+            "grants": {build: [one.level, one.sha256] for build, one in sorted(grants.items())},
         }
         self.write(Type.APPROVE, body)
 
@@ -342,7 +351,7 @@ class Driver:
 
     def _check_release(self) -> None:
         level = self.state.plan.options.level
-        still = [build for build in self.state.plan.testing if self.fleet.payload(build, level) is not None]
+        still = [build for build in self.state.plan.testing if self.fleet.in_testing(build, level)]
         if still:
             reason = f"level {level} is still in testing for kernel build {still[0]}: promote it, then resume"
             self.write(Type.PAUSED, {"reason": reason})

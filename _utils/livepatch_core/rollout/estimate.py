@@ -9,12 +9,12 @@ from typing import Any, Optional
 
 from livepatch_core.rollout.arithmetic import (
     DETECTIONS,
-    TYPICAL_MOVE,
     Passage,
     exposure,
     late_round,
     passages,
     reached_by,
+    typical_move,
 )
 from livepatch_core.rollout.model import Options, Placing
 
@@ -35,7 +35,7 @@ def estimate(
     eligible = sum(sizes)
     accepted = {options.exposure.detection} if options.exposure is not None else set()
     return {
-        "move_seconds": TYPICAL_MOVE,
+        "move_seconds": typical_move(options),
         "eligible": eligible,
         "waves": [_wave(number, times) for number in range(len(times))],
         "half": _iso(reached_by(times, -(-eligible // 2), options)),

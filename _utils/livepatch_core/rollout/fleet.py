@@ -5,7 +5,7 @@ the runner and the engine, simulated hosts in the tests.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Optional, Protocol
+from typing import Any, Protocol
 
 from livepatch_core.rollout.model import Gate, Grant
 from livepatch_core.words import Word
@@ -14,12 +14,19 @@ MOST_HOSTS = 500  # of one job: its list travels to every minion of the master (
 
 
 class Verb(Word):
-    """What hosts are asked. Only move changes anything there."""
+    """What hosts are asked. Only move, leave and finish change anything there."""
 
     STAGE = "stage"  # fetch the module, check its digest, say how things are (livepatch.stage)
     MOVE = "move"  # livepatch.apply with the approval as argument
     LOOK = "look"  # livepatch.brief with health: the ground truth
     ASK = "ask"  # a gate's execution function
+    # The same for hosts that are started with another kernel (livepatch_restart):
+    CHECK = "check"  # whether it could be, and with which: for stage
+    LEAVE = "leave"  # load, drain, boot, with the approval as argument: for move
+    FINISH = "finish"  # it is back: verify, undrain; asked again it gives the same answer
+
+
+MOVES = frozenset({Verb.MOVE, Verb.LEAVE})  # never sent again without a look
 
 
 class Fleet(Protocol):
@@ -62,8 +69,8 @@ class Fleet(Protocol):
         """Fire an event; never raises, nobody depends on it."""
         ...
 
-    def payload(self, build_id: str, level: int) -> Optional[Mapping[str, Any]]:
-        """What stage has to carry for a level that the file server does not serve (testing), else None."""
+    def in_testing(self, build_id: str, level: int) -> bool:
+        """Whether the level is in testing now: then stage carries it: the file server has it not."""
         ...
 
 

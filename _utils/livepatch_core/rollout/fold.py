@@ -6,13 +6,14 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Optional
 
 from livepatch_core.rollout import answers, inquiries, obeyed
-from livepatch_core.rollout.fleet import Verb
+from livepatch_core.rollout.fleet import MOVES, Verb
 from livepatch_core.rollout.model import Grant, OnFail, Plan
 from livepatch_core.rollout.records import Record, Type
 from livepatch_core.rollout.state import Act, Round, State, Trip, begin
 from livepatch_core.rollout.states import Phase, Place, Standing
 
 MAX_TRIES = 8  # publications of one job that fail in a row; with the backoff about four minutes
+OF_A_ROUND = ("stage", "move", "overdue", "doubt", "finish")
 BACKOFF = 60.0  # seconds at most between two of them
 
 
@@ -42,7 +43,7 @@ def _owed(state: State) -> bool:
 
 def _close_round(state: State) -> None:
     assert state.round is not None
-    over = [jid for jid, job in state.jobs.items() if job.purpose in ("stage", "move", "overdue", "doubt")]
+    over = [jid for jid, job in state.jobs.items() if job.purpose in OF_A_ROUND]
     for jid in over:
         del state.jobs[jid]
     state.round = None
@@ -63,7 +64,7 @@ def _started(state: State, _body: Mapping[str, Any]) -> None:
 def _adopted(state: State, _body: Mapping[str, Any]) -> None:
     """Whether the last owner published what it meant to nobody can say; only asking is harmless to repeat."""
     for job in state.jobs.values():
-        job.doubtful = job.doubtful or (job.t is None and job.verb is Verb.MOVE)
+        job.doubtful = job.doubtful or (job.t is None and job.verb in MOVES)
         job.tries, job.retry_t = 0, 0.0
     state.next_look = state.t
     drop = [jid for jid, job in state.jobs.items() if job.purpose in ("soak", "late")]
@@ -148,7 +149,7 @@ def _take_approval(state: State, name: str, act: Act, rev: int, document: int) -
     host.rev = rev
     if act.level is not None:
         host.document = document
-        if host.place is not Place.MOVING:
+        if host.place not in answers.ON_THEIR_WAY:
             answers.recall(state, name)
         return
     host.forward_rev, host.document = rev, document
@@ -159,15 +160,20 @@ def _move(state: State, body: Mapping[str, Any]) -> None:
     state.add_jobs(body["jobs"], Verb.MOVE, "move")
 
 
+def _finish(state: State, body: Mapping[str, Any]) -> None:
+    state.add_jobs(body["jobs"], Verb.FINISH, "finish")
+
+
 def _sent(state: State, body: Mapping[str, Any]) -> None:
     job = state.jobs[body["jid"]]
     job.t, job.tries = state.t, 0
     state.well_again()
-    if job.verb is not Verb.MOVE:
+    if job.verb not in MOVES:
         return
     back = state.round is not None and state.round.back
     for name in job.pending:
         host = state.hosts[name]
+        host.until = state.t + answers.patience(state)
         if host.place in (Place.APPROVED, Place.RECALLED):
             state.put(name, Place.ROLLING_BACK if back else Place.MOVING, host.kind, host.text)
 
@@ -176,7 +182,7 @@ def _unsent(state: State, body: Mapping[str, Any]) -> None:
     job = state.jobs[body["jid"]]
     job.tries += 1
     job.retry_t = state.t + min(2.0**job.tries, BACKOFF)
-    job.doubtful = job.verb is Verb.MOVE
+    job.doubtful = job.verb in MOVES
     state.trouble = body["why"]
     if job.tries >= MAX_TRIES and state.standing is Standing.RUNNING:
         state.stand(
@@ -216,8 +222,11 @@ def _back(state: State, body: Mapping[str, Any]) -> None:
     state.scope, state.block_wanted, state.cause = body["scope"], body["block"], body["why"]
     state.back_wanted = None
     state.recalled, state.back_approved = set(body["hosts"]), not body["hosts"]
+    state.stayed = set(body.get("stay", ()))
     for name in body["hosts"]:
         state.hosts[name].was, state.hosts[name].document = None, -1
+    for name in state.stayed:
+        answers.stay(state, name)
     obeyed.drop_staged(state)
     obeyed.drop_unsent(state, doubtful=True)
     obeyed.drop_inquiry(state)
@@ -261,6 +270,7 @@ READERS: Mapping[str, Callable[[State, Mapping[str, Any]], Optional[None]]] = {
         Type.APPROVE: _approve,
         Type.APPROVED: _approved,
         Type.MOVE: _move,
+        Type.FINISH: _finish,
         Type.LOOK: answers.look,
         Type.ASK: inquiries.asked,
         Type.SENT: _sent,

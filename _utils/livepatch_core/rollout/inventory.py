@@ -26,43 +26,56 @@ QUARANTINED = re.compile(r"(\d+) quarantined")
 @dataclass(frozen=True)
 class Offers:
     """What the catalog has for the level that is asked for. level: that of the highest grant, where newest
-    was asked. builds as in planning.make_plan."""
+    was asked. The others as in planning.make_plan."""
 
     level: int
     grants: Mapping[str, Grant]
     back: Mapping[str, Mapping[int, Grant]]
     blocked: Mapping[str, str]
     testing: tuple[str, ...]
+    arrivals: Mapping[str, Mapping[str, Grant]]
 
 
 def ask(
-    fleet: Fleet, clock: Clock, hosts: Sequence[str], grains: Sequence[str], seconds: float
+    fleet: Fleet,
+    clock: Clock,
+    hosts: Sequence[str],
+    grains: Sequence[str],
+    seconds: float,
+    kernel: Optional[str] = None,
 ) -> dict[str, Mapping[str, Any]]:
-    """A look at each host that answers within ``seconds``, its ``grains`` of those names beside it.
+    """A look at each host that answers within ``seconds``, its ``grains`` of those names beside it, and which
+    installed kernel ``kernel`` means there, where that is of interest.
 
     Raises LivepatchError (internal) when they could not be asked.
     """
     try:
-        return _ask(fleet, clock, hosts, grains, seconds)
+        wanted = {"grains": list(grains), **({} if kernel is None else {"kernel": kernel})}
+        return gather(fleet, clock, hosts, Verb.LOOK, wanted, seconds)
     except FleetError as problem:
-        raise LivepatchError(
-            Kind.INTERNAL,
-            f"The hosts could not be asked how they are: {problem}; nothing was changed.",
-            remedy="See whether the master runs, and its log; then plan again.",
-        ) from problem
+        raise unasked(problem) from problem
 
 
-def _ask(
-    fleet: Fleet, clock: Clock, hosts: Sequence[str], grains: Sequence[str], seconds: float
-) -> dict[str, Mapping[str, Any]]:
+def unasked(problem: FleetError) -> LivepatchError:
+    return LivepatchError(
+        Kind.INTERNAL,
+        f"The hosts could not be asked how they are: {problem}; nothing was changed.",
+        remedy="See whether the master runs, and its log; then ask again.",
+    )
+
+
+def gather(
+    fleet: Fleet, clock: Clock, hosts: Sequence[str], verb: Verb, wanted: Mapping[str, Any], seconds: float
+) -> dict[str, Any]:
+    """What each host that answers within ``seconds`` returns. Raises FleetError."""
     deadline = clock.monotonic() + seconds
     jobs: dict[str, frozenset[str]] = {}
     for start in range(0, len(hosts), MOST_HOSTS):
         chunk = hosts[start : start + MOST_HOSTS]
         jid = fleet.new_jid()
-        fleet.publish(jid, Verb.LOOK, chunk, {"grains": list(grains)})
+        fleet.publish(jid, verb, chunk, wanted)
         jobs[jid] = frozenset(chunk)
-    found: dict[str, Mapping[str, Any]] = {}
+    found: dict[str, Any] = {}
     while True:
         for jid, asked in jobs.items():
             answers = fleet.returns(jid)
@@ -92,6 +105,7 @@ def facts_of(
     own = own if isinstance(own, Mapping) else {}
     seen = seen if isinstance(seen, Mapping) else {}
     domain, role = (_word(seen, name) for name in grains)
+    kernel = own.get("kernel")
     return HostFacts(
         minion=minion,
         seen=bool(own or seen) or answer is not None,
@@ -107,6 +121,7 @@ def facts_of(
         version=_text(own.get("version")),
         frozen=frozen,
         rollout=rollout,
+        kernel=_text(kernel.get("release")) if isinstance(kernel, Mapping) else None,
     )
 
 
@@ -124,7 +139,7 @@ def offers(standings: Iterable[Standing], level: object, builds: Collection[str]
         by_build.setdefault(one.build_id, []).append(one)
     if level == 0:
         zero = {build: Grant(0, None) for build in {*by_build, *builds}}
-        return Offers(0, zero, _back(by_build), {}, ())
+        return Offers(0, zero, _back(by_build), {}, (), _arrivals(by_build, zero))
     chosen = {build: _chosen(there, level) for build, there in by_build.items()}
     meant = {build: one for build, one in chosen.items() if one is not None}
     if not meant:
@@ -145,7 +160,29 @@ def offers(standings: Iterable[Standing], level: object, builds: Collection[str]
             if build not in open_
         },
         testing=tuple(sorted(build for build, one in open_.items() if one.status is LevelStatus.TESTING)),
+        arrivals=_arrivals(
+            by_build,
+            {
+                build: Grant(one.level.number, one.level.sha256)
+                for build, one in open_.items()
+                if one.status is LevelStatus.RELEASED
+            },
+        ),
     )
+
+
+def _arrivals(
+    by_build: Mapping[str, list[Standing]], asked: Mapping[str, Grant]
+) -> dict[str, dict[str, Grant]]:
+    """The level asked for where a kernel build has it, released; else its newest that is."""
+    found: dict[str, dict[str, Grant]] = {}
+    for build, there in by_build.items():
+        newest = _chosen(there, "newest")
+        own = None if newest is None else Grant(newest.level.number, newest.level.sha256)
+        grant = asked.get(build, own)
+        if grant is not None:
+            found.setdefault(there[0].release, {})[build] = grant
+    return found
 
 
 def _chosen(there: list[Standing], level: object) -> Optional[Standing]:

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Optional
 
-from livepatch_core.catalog import files
+from livepatch_core.durable import PRIVATE_FILE, sync_directory, write_atomically
 from livepatch_core.errors import LivepatchError
 from livepatch_core.rollout.clock import Now
 from livepatch_core.rollout.records import Record, Type, decode, encode
@@ -31,9 +31,7 @@ class Journal:
         self.seq = seq
         self._dirty = False
         self.broken = ""
-        self._descriptor = os.open(
-            path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, files.PRIVATE_FILE
-        )
+        self._descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, PRIVATE_FILE)
 
     def append(self, kind: Type, body: Mapping[str, Any], now: Now) -> Record:
         """Write one line; durable after the next ``sync``. Raises LivepatchError (journal) when it
@@ -72,7 +70,7 @@ class Journal:
 
 def create(path: Path) -> Journal:
     journal = Journal(path, 0)
-    files.sync_directory(path.parent)
+    sync_directory(path.parent)
     return journal
 
 
@@ -156,7 +154,7 @@ def _unreadable(path: Path, problem: OSError) -> LivepatchError:
 
 
 def _keep(path: Path, torn: bytes, after: int) -> None:
-    files.write(path.with_name(f"torn-after-{after}"), torn, None, files.PRIVATE_FILE)
+    write_atomically(path.with_name(f"torn-after-{after}"), torn)
 
 
 def _damaged(path: Path, what: str, why: str) -> LivepatchError:

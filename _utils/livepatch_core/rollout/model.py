@@ -47,6 +47,21 @@ class OnNoData(Word):
     PASS = "pass"
 
 
+class Method(Word):
+    """How a host comes to what it is to be."""
+
+    LIVEPATCH = "livepatch"  # it goes to a level, on the kernel that it runs
+    KEXEC = "kexec"  # another kernel is started from the running one, and goes to its own level
+    REBOOT = "reboot"  # the same through the firmware
+
+
+class WithoutLevel(Word):
+    """What is said of a kernel for which the catalog has no level."""
+
+    REFUSE = "refuse"  # no host is started with it
+    ACCEPT = "accept"  # that it runs is enough: level 0
+
+
 class Late(Word):
     """What becomes of hosts that were not there at their turn."""
 
@@ -149,6 +164,11 @@ class Options:
     failed hosts included. parallel: how many hosts in flight in all; 0 is no limit. move_deadline: from
     dispatch until a host that has not answered is asked itself. late_for: how long late hosts may catch up.
     statuses: level states that canaries and fleet may be given (testing: canaries only).
+
+    method: of all hosts; fallback: with livepatch, of those that cannot be patched live, None for none. For
+    hosts that are started with another kernel: kernel, a release or ``newest``; without_level; drain and
+    undrain, ``{"fun", "args", "kwargs"}`` or None; drain_deadline, from dispatch until a host must have left
+    (and from its return until it is undrained); restart_deadline, from leaving until it answers again.
     """
 
     level: int
@@ -178,9 +198,25 @@ class Options:
     late_for: float
     accept_versions: tuple[str, ...]
     allow_testing: bool
-    fallback: str = "none"  # none | kexec | reboot: for hosts that cannot be patched live
-    method: str = "livepatch"  # livepatch | kexec | reboot
+    fallback: Optional[Method] = None
+    method: Method = Method.LIVEPATCH
+    kernel: str = "newest"
+    without_level: WithoutLevel = WithoutLevel.REFUSE
+    drain: Optional[Mapping[str, Any]] = field(default=None, hash=False)
+    undrain: Optional[Mapping[str, Any]] = field(default=None, hash=False)
+    drain_deadline: float = 1800.0
+    restart_deadline: float = 900.0
     exposure: Optional[Exposure] = None
+
+    @property
+    def bare(self) -> bool:
+        """Whether a kernel that was asked for and runs is enough where the catalog has no level for it."""
+        return self.level == 0 or self.without_level is WithoutLevel.ACCEPT
+
+    @property
+    def restarts(self) -> bool:
+        """Whether hosts may be started with another kernel."""
+        return self.method is not Method.LIVEPATCH or self.fallback is not None
 
 
 @dataclass(frozen=True)
@@ -189,7 +225,8 @@ class HostFacts:
 
     seen: whether there is any data of it. online: it answered the question of the plan. flags: as
     livepatch.brief says. version: of its extension. frozen, rollout: the ledger's freeze sentence, and the id
-    of the active rollout that holds it; empty for neither.
+    of the active rollout that holds it; empty for neither. kernel: the release of the installed kernel that
+    the option ``kernel`` means there; asked only where some host may be started with one.
     """
 
     minion: str
@@ -206,6 +243,7 @@ class HostFacts:
     version: Optional[str] = None
     frozen: str = ""
     rollout: str = ""
+    kernel: Optional[str] = None
 
 
 @dataclass(frozen=True)
@@ -221,6 +259,7 @@ class Placing:
     stratum: str = ""
     before: int = 0
     version: str = ""
+    method: Method = Method.LIVEPATCH
 
 
 @dataclass(frozen=True)
@@ -239,7 +278,8 @@ class Plan:
     rollback approves. limits: each threshold as integers, by wave, as it will be applied. domain_limits: by
     domain. uncovered_strata: strata that no canary covers. testing: kernel builds whose level was in testing
     when the plan was made: no wave but the canaries' begins while one of them still is. at: when it was made
-    (ISO 8601, UTC).
+    (ISO 8601, UTC). arrivals: by release and kernel build, what hosts that are started with that kernel are
+    approved for.
     """
 
     schema: int
@@ -256,3 +296,4 @@ class Plan:
     arithmetic: Mapping[str, Any] = field(hash=False)
     notes: tuple[str, ...] = ()
     testing: tuple[str, ...] = ()
+    arrivals: Mapping[str, Mapping[str, Grant]] = field(default_factory=dict, hash=False)

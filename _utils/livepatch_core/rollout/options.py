@@ -14,7 +14,17 @@ from livepatch_core.rollout import reading
 from livepatch_core.rollout.arithmetic import COUNTERS, MAX_WAVES
 from livepatch_core.rollout.gate_options import KEYS as GATE_KEYS
 from livepatch_core.rollout.gate_options import gate_document, parse_gates
-from livepatch_core.rollout.model import Amount, Exposure, Late, Limit, OnFail, Options, Thresholds
+from livepatch_core.rollout.model import (
+    Amount,
+    Exposure,
+    Late,
+    Limit,
+    Method,
+    OnFail,
+    Options,
+    Thresholds,
+    WithoutLevel,
+)
 from livepatch_core.rollout.profiles import PROFILES, STANDARD
 from livepatch_core.rollout.windows import (
     BLACKOUT_KEYS,
@@ -26,8 +36,7 @@ from livepatch_core.rollout.windows import (
 )
 
 KEYS = ("profile", "seed", *STANDARD)
-FALLBACKS = ("none",)  # the engine knows no other yet
-METHODS = ("livepatch",)
+FALLBACKS = ("none", Method.KEXEC, Method.REBOOT)
 
 
 def parse_options(given: Mapping[str, Any], *, level: int, seed: Optional[int] = None) -> Options:
@@ -46,6 +55,7 @@ def parse_options(given: Mapping[str, Any], *, level: int, seed: Optional[int] =
         **{key: one for key, one in given.items() if one is not None},
     }
     read = _Reader(asked)
+    method = reading.word("method", asked["method"], Method)
     options = Options(
         level=reading.count("level", level, 0),
         profile=profile,
@@ -64,8 +74,8 @@ def parse_options(given: Mapping[str, Any], *, level: int, seed: Optional[int] =
         stage_spread=read.seconds("stage_spread"),
         move_deadline=read.seconds("move_deadline", 1),
         thresholds=_thresholds(asked["thresholds"], PROFILES[profile]["thresholds"]),
-        on_fail=reading.word("on_fail", asked["on_fail"], OnFail),
-        on_fail_canary=reading.word("on_fail_canary", asked["on_fail_canary"], OnFail),
+        on_fail=_on_fail("on_fail", given, asked, method),
+        on_fail_canary=_on_fail("on_fail_canary", given, asked, method),
         block_on_rollback=read.yes_or_no("block_on_rollback"),
         gates=parse_gates("gates", asked["gates"]),
         windows=reading.sequence("windows", asked["windows"], parse_window),
@@ -74,13 +84,21 @@ def parse_options(given: Mapping[str, Any], *, level: int, seed: Optional[int] =
         late_for=read.seconds("late_for"),
         accept_versions=read.names("accept_versions"),
         allow_testing=read.yes_or_no("allow_testing"),
-        fallback=reading.choice("fallback", asked["fallback"], FALLBACKS),
-        method=reading.choice("method", asked["method"], METHODS),
+        fallback=_fallback(asked["fallback"], method),
+        method=method,
+        kernel=reading.text("kernel", asked["kernel"]),
+        without_level=reading.word("without_level", asked["without_level"], WithoutLevel),
+        drain=_hook("drain", asked["drain"]),
+        undrain=_hook("undrain", asked["undrain"]),
+        drain_deadline=read.seconds("drain_deadline", 1),
+        restart_deadline=read.seconds("restart_deadline", 1),
         exposure=_exposure("exposure", asked["exposure"]),
     )
     if options.stage_spread >= options.stage_deadline:
         allowed = f"less than stage_deadline ({options.stage_deadline:g} s), or hosts have no time to answer"
         raise reading.refuse("stage_spread", asked["stage_spread"], allowed)
+    if options.drain is not None and options.undrain is None:
+        raise reading.refuse("undrain", None, "given where drain is, or what was drained stays away")
     return options
 
 
@@ -91,7 +109,9 @@ def document(options: Options) -> dict[str, Any]:
     return {
         **{key: getattr(options, key) for key in ("level", "profile", "seed", *_SCALARS)},
         **{key: list(getattr(options, key)) for key in ("canaries", "waves", "accept_versions")},
-        **{key: str(getattr(options, key)) for key in ("on_fail", "on_fail_canary", "late")},
+        **{key: str(getattr(options, key)) for key in _WORDS},
+        **{key: None if (one := getattr(options, key)) is None else dict(one) for key in _HOOKS},
+        "fallback": "none" if options.fallback is None else str(options.fallback),
         "thresholds": {name: {"wave": one.wave, "total": one.total} for name, one in limits.items()},
         "gates": [gate_document(one) for one in options.gates],
         "windows": [window_document(one) for one in options.windows],
@@ -129,9 +149,13 @@ _SCALARS = (
     "block_on_rollback",
     "late_for",
     "allow_testing",
-    "fallback",
-    "method",
+    "kernel",
+    "drain_deadline",
+    "restart_deadline",
 )
+_WORDS = ("on_fail", "on_fail_canary", "late", "method", "without_level")
+_HOOKS = ("drain", "undrain")
+HOOK_KEYS = ("fun", "args", "kwargs", "state")
 
 
 class _Reader:
@@ -151,6 +175,43 @@ class _Reader:
 
     def names(self, key: str) -> tuple[str, ...]:
         return reading.names(key, self._asked[key])
+
+
+def _on_fail(key: str, given: Mapping[str, Any], asked: Mapping[str, Any], method: Method) -> OnFail:
+    """No rollback brings back a kernel that was left: where all hosts are started with another, it pauses."""
+    if method is Method.LIVEPATCH:
+        return reading.word(key, asked[key], OnFail)
+    if given.get(key, OnFail.PAUSE) != OnFail.PAUSE:
+        raise reading.refuse(key, given[key], f"pause with method {method}: going back is another restart")
+    return OnFail.PAUSE
+
+
+def _fallback(value: object, method: Method) -> Optional[Method]:
+    chosen = reading.choice("fallback", value, FALLBACKS)
+    if chosen == "none":
+        return None
+    if method is not Method.LIVEPATCH:
+        raise reading.refuse("fallback", value, f"none with method {method}, which takes every host")
+    return Method(chosen)
+
+
+def _hook(key: str, value: object) -> Optional[Mapping[str, Any]]:
+    """A function's name; ``{fun, args, kwargs}``; or ``{state: name}``, which state.apply is called with."""
+    if value is None:
+        return None
+    given: Mapping[str, Any] = (
+        {"fun": value} if isinstance(value, str) else reading.mapping(key, value, HOOK_KEYS)
+    )
+    if ("fun" in given) == ("state" in given):
+        raise reading.refuse(key, value, "a function's name, {fun, args, kwargs}, or {state: name}")
+    if "state" in given:
+        given = {**given, "fun": "state.apply", "args": [reading.text(f"{key}:state", given["state"])]}
+    fun, args, kwargs = reading.text(f"{key}:fun", given["fun"]), given.get("args"), given.get("kwargs")
+    return {
+        "fun": fun,
+        "args": list(reading.sequence(f"{key}:args", args or [], reading.plain)),
+        "kwargs": reading.plain(f"{key}:kwargs", dict(kwargs or {})),
+    }
 
 
 def _seed(written: object, given: Optional[int], level: int) -> int:

@@ -8,7 +8,7 @@ account of the move itself that says the same.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Optional
 
 from livepatch_core.rollout.states import Place
@@ -37,7 +37,11 @@ class Order:
 @dataclass(frozen=True)
 class Finding:
     """place: where the host stands now; MOVING: look again; APPROVED: it did not get the command. there:
-    it is at its level already. boot, build, level: as it says itself, from staging."""
+    it is at its level already. boot, build, level: as it says itself, from staging or after a restart.
+
+    Of hosts that are started with another kernel: kernel, its release; leaves: the boot was ordered; away:
+    seconds.
+    """
 
     place: Place
     kind: str = ""
@@ -46,6 +50,9 @@ class Finding:
     boot: str = ""
     build: str = ""
     level: Optional[int] = None
+    kernel: str = ""
+    leaves: bool = False
+    away: Optional[float] = None
 
     def document(self) -> dict[str, Any]:
         """Without what is empty."""
@@ -55,17 +62,19 @@ class Finding:
             "text": self.text[:TEXT],
             "boot": self.boot,
             "build": self.build,
+            "kernel": self.kernel,
+            "there": self.there,
+            "leaves": self.leaves,
         }
         shown: dict[str, Any] = {key: value for key, value in said.items() if value}
-        if self.there:
-            shown["there"] = True
-        return shown if self.level is None else {**shown, "level": self.level}
+        numbers = {"level": self.level, "away": self.away}
+        return {**shown, **{key: value for key, value in numbers.items() if value is not None}}
 
 
 @dataclass(frozen=True)
 class Seen:
     """A look, as far as it could be read. level: None where the host does not know. last: how its last
-    act by an approval ended (rev, kind, comment), if it ended."""
+    act by an approval ended (rev, kind, comment), if it ended. restart: of its last one, if there was one."""
 
     verdict: Verdict
     level: Optional[int]
@@ -79,6 +88,8 @@ class Seen:
     last_result: Optional[bool] = None
     last_kind: str = ""
     last_comment: str = ""
+    release: str = ""
+    restart: Mapping[str, Any] = field(default_factory=dict, hash=False)
 
 
 def document_of(entry: object) -> Optional[Mapping[str, Any]]:
@@ -98,6 +109,7 @@ def read_look(document: object) -> Optional[Seen]:
         return None
     health, flags, last = document.get("health"), document.get("flags"), document.get("last")
     last = last if isinstance(last, Mapping) else {}
+    restart = document.get("restart")
     return Seen(
         Verdict(verdict),
         level,
@@ -111,6 +123,8 @@ def read_look(document: object) -> Optional[Seen]:
         last["result"] if isinstance(last.get("result"), bool) else None,
         _text(last.get("kind")),
         _text(last.get("comment")),
+        _text(document.get("release")),
+        restart if isinstance(restart, Mapping) else {},
     )
 
 
@@ -120,7 +134,7 @@ def staged(entry: object, build: str, level: int) -> Finding:
     if document is None or not isinstance(document.get("result"), bool):
         return Finding(Place.FAILED, Kind.INTERNAL, f"its answer to staging cannot be read: {shown(entry)}")
     if document["result"] is False:
-        return Finding(Place.FAILED, _kind(document), _text(document.get("comment")))
+        return refused(document)
     seen = read_look(document.get("look"))
     if seen is None:
         return Finding(
@@ -134,7 +148,7 @@ def staged(entry: object, build: str, level: int) -> Finding:
         return Finding(Place.FAILED, Kind.BUSY, f"a transition is running there: {seen.comment}")
     if seen.level is None:
         return Finding(Place.FAILED, Kind.DRIFT, f"nobody knows its level: {seen.comment}")
-    there = _at(seen, level)
+    there = at_level(seen, level)
     return Finding(Place.STAGED, boot=seen.boot, build=seen.build, level=seen.level, there=there)
 
 
@@ -175,7 +189,7 @@ def looked(entry: object, order: Order, *, overdue: bool) -> Finding:
 
 def _settled(seen: Seen, order: Order, overdue: bool) -> Finding:
     """A host that has acted on the approval, or on a newer one, and is in no transition."""
-    if _at(seen, order.level):
+    if at_level(seen, order.level):
         return still_well(seen, order)
     if seen.last_rev == order.rev and seen.last_result is False:
         return failed(seen.last_kind or Kind.INTERNAL, seen.last_comment or seen.comment, order)
@@ -209,12 +223,17 @@ def soaking(entry: object, order: Order) -> Finding:
         return Finding(Place.FAILED, Kind.INTERNAL, f"what it is cannot be read: {shown(entry)}")
     if order.boot and seen.boot != order.boot:
         return Finding(Place.LOST, Kind.HEALTH, "it was restarted while it soaked")
-    if not _at(seen, order.level):
+    if not at_level(seen, order.level):
         kind = Kind.SUPERSEDED if seen.rev > order.rev else Kind.DRIFT
         return Finding(
             Place.FAILED, kind, f"it left level {order.level} in its soak: {seen.verdict}, {seen.comment}"
         )
     return still_well(seen, order)
+
+
+def refused(document: Mapping[str, Any]) -> Finding:
+    """What a host says that it will not do, or could not."""
+    return Finding(Place.FAILED, _kind(document), _text(document.get("comment")))
 
 
 def failed(kind: str, text: str, order: Order) -> Finding:
@@ -229,11 +248,11 @@ def shown(entry: object) -> str:
     return repr(said)[:120]
 
 
-def _at(seen: Seen, level: int) -> bool:
+def at_level(seen: Seen, level: int) -> bool:
     """Whether the level is in force: patched at it, or nothing in force for 0."""
     if level:
         return seen.verdict is Verdict.PATCHED and seen.level == level
-    return seen.verdict in (Verdict.UNPATCHED, Verdict.UNCOVERED) and not seen.level
+    return seen.verdict in (Verdict.UNPATCHED, Verdict.UNCOVERED, Verdict.UNSUPPORTED) and not seen.level
 
 
 def _bad(order: Order) -> Place:

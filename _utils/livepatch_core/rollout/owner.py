@@ -18,7 +18,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Optional
 
-from livepatch_core.catalog import files
+from livepatch_core.durable import PRIVATE_FILE
 from livepatch_core.errors import LivepatchError
 from livepatch_core.rollout.clock import Clock, iso
 from livepatch_core.words import Kind, Word
@@ -118,7 +118,7 @@ def explain(directory: Path) -> str:
 
 
 def _open(path: Path) -> int:
-    return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, files.PRIVATE_FILE)
+    return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, PRIVATE_FILE)
 
 
 def _try(descriptor: int) -> bool:

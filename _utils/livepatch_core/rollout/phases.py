@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from datetime import datetime, timezone
 from typing import Optional
 
@@ -12,7 +13,7 @@ from livepatch_core.rollout.model import When
 from livepatch_core.rollout.records import Type
 from livepatch_core.rollout.state import State
 from livepatch_core.rollout.states import ABSENTEES, NOT_THERE, Phase, Place, Standing
-from livepatch_core.rollout.steps import CheckRelease, Rest, Step, Write, batches
+from livepatch_core.rollout.steps import Batch, CheckRelease, Rest, Step, Write, batches
 from livepatch_core.rollout.windows import Opening, open_at
 
 
@@ -83,7 +84,16 @@ def _dispatch(state: State, now: Now) -> Step | Rest:
             "their domains: retry, skip or roll back those"
         )
         return Write(Type.PAUSED, {"reason": reason})
-    return Write(Type.ROUND, {"round": state.rounds + 1}, batches(chosen))
+    return Write(Type.ROUND, {"round": state.rounds + 1}, tuple(_by_method(state, chosen)))
+
+
+def _by_method(state: State, names: Iterable[str]) -> Iterator[Batch]:
+    """What a host is asked first depends on how it moves."""
+    groups: dict[bool, list[str]] = {}
+    for name in names:
+        groups.setdefault(state.hosts[name].restarts, []).append(name)
+    for group in groups.values():
+        yield from batches(group)
 
 
 def _after_dispatch(state: State) -> Step:

@@ -15,10 +15,12 @@ from typing import Any
 
 from livepatch_core.errors import LivepatchError
 from livepatch_core.rollout import options as option_document
-from livepatch_core.rollout.model import SCHEMA, Grant, Group, Placing, Plan
+from livepatch_core.rollout.model import SCHEMA, Grant, Group, Method, Placing, Plan
 from livepatch_core.words import Kind
 
-PLACING = ("minion", "group", "reason", "wave", "build_id", "domain", "stratum", "before", "version")
+PLACING = (
+    "minion", "group", "reason", "wave", "build_id", "domain", "stratum", "before", "version", "method",
+)  # fmt: skip
 
 
 def encode(plan: Plan) -> bytes:
@@ -78,12 +80,17 @@ def document(plan: Plan) -> dict[str, Any]:
         "arithmetic": dict(plan.arithmetic),
         "notes": list(plan.notes),
         "testing": list(plan.testing),
+        "arrivals": {
+            release: {build: asdict(one) for build, one in builds.items()}
+            for release, builds in plan.arrivals.items()
+        },
     }
 
 
 def _placing_document(placing: Placing) -> dict[str, Any]:
     """asdict copies deeply, which takes most of the time of a large plan."""
-    return {**{key: getattr(placing, key) for key in PLACING}, "group": str(placing.group)}
+    words = {"group": str(placing.group), "method": str(placing.method)}
+    return {**{key: getattr(placing, key) for key in PLACING}, **words}
 
 
 def _plan(written: Mapping[str, Any]) -> Plan:
@@ -94,7 +101,7 @@ def _plan(written: Mapping[str, Any]) -> Plan:
         at=written["at"],
         hosts=tuple(_placing(one) for one in written["hosts"]),
         waves=tuple(tuple(wave) for wave in written["waves"]),
-        grants={build: Grant(one["level"], one["sha256"]) for build, one in written["grants"].items()},
+        grants=_grants(written["grants"]),
         back={
             build: {int(level): Grant(int(level), sha256) for level, sha256 in levels.items()}
             for build, levels in written["back"].items()
@@ -105,11 +112,18 @@ def _plan(written: Mapping[str, Any]) -> Plan:
         arithmetic=written["arithmetic"],
         notes=tuple(written["notes"]),
         testing=tuple(written["testing"]),
+        arrivals={release: _grants(builds) for release, builds in written.get("arrivals", {}).items()},
     )
 
 
+def _grants(written: Mapping[str, Any]) -> dict[str, Grant]:
+    return {build: Grant(one["level"], one["sha256"]) for build, one in written.items()}
+
+
 def _placing(written: Mapping[str, Any]) -> Placing:
-    return Placing(**{**{key: written[key] for key in PLACING}, "group": Group(written["group"])})
+    """The method is missing where a plan was made by a version that had but one."""
+    words = {"group": Group(written["group"]), "method": Method(written.get("method", Method.LIVEPATCH))}
+    return Placing(**{**{key: written[key] for key in PLACING if key not in words}, **words})
 
 
 def _canonical(value: Any) -> bytes:

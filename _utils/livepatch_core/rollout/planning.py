@@ -15,7 +15,7 @@ from livepatch_core.errors import LivepatchError
 from livepatch_core.rollout import arithmetic, estimate
 from livepatch_core.rollout.canaries import check_named, choose, in_order, stratum_of
 from livepatch_core.rollout.groups import Question, place
-from livepatch_core.rollout.model import SCHEMA, Grant, Group, HostFacts, Options, Placing, Plan
+from livepatch_core.rollout.model import SCHEMA, Grant, Group, HostFacts, Method, Options, Placing, Plan
 from livepatch_core.rollout.remarks import remarks
 from livepatch_core.rollout.windows import HORIZON, open_at
 from livepatch_core.words import Kind
@@ -24,6 +24,7 @@ LATECOMERS = frozenset({Group.OFFLINE, Group.UNKNOWN})  # they are given their l
 MAY_MOVE = LATECOMERS | {Group.ELIGIBLE}
 
 Back = Mapping[str, Mapping[int, Grant]]
+NO_ARRIVALS: Mapping[str, Mapping[str, Grant]] = {}
 
 
 def make_plan(
@@ -37,13 +38,15 @@ def make_plan(
     version: str,
     blocked: Mapping[str, str],
     testing: Collection[str] = (),
+    arrivals: Mapping[str, Mapping[str, Grant]] = NO_ARRIVALS,
 ) -> Plan:
     """The plan for ``hosts``, each of which has its place in it.
 
     target: the words of the operator, for people. grants: by kernel build, the level it is to have. back: by
     kernel build, what a rollback may approve; level 0 is added. now: aware. version: of the master's own
     extension. blocked: kernel builds whose level is blocked, and why. testing: those whose level is in
-    testing; the plan remembers them, and no wave but the canaries' begins while one still is.
+    testing; the plan remembers them, and no wave but the canaries' begins while one still is. arrivals: by
+    release and kernel build, what hosts that are started with that kernel are approved for.
 
     Raises LivepatchError (argument): canaries that are not there or cannot be moved, an exposure that no plan
     keeps to, a host given twice. Raises ValueError for a time without offset.
@@ -52,8 +55,10 @@ def make_plan(
     if now.tzinfo is None:
         raise ValueError("the time of a plan has to be aware of its offset")
     moment = now.astimezone(timezone.utc).replace(microsecond=0)
-    back = with_zero(back, grants)
-    question = Question(options, grants, blocked, frozenset(testing), version, _closed(options, moment))
+    leaving = [one.build_id for one in hosts if one.build_id] if options.restarts else []
+    back = with_zero(back, (*grants, *leaving))
+    closed = _closed(options, moment)
+    question = Question(options, grants, blocked, frozenset(testing), version, closed, arrivals)
     placed = [_placing(host, question, back) for host in sorted(hosts, key=lambda one: one.minion)]
     ordered = in_order((one for one in placed if one.group is Group.ELIGIBLE), options.seed)
     check_named(options, placed, ordered)
@@ -78,13 +83,14 @@ def make_plan(
         uncovered_strata=_uncovered(placed, first),
         arithmetic=estimate.estimate(options, waves, limits, away, moment),
         testing=tuple(sorted(set(testing) & set(grants))),
+        arrivals={release: dict(builds) for release, builds in sorted(arrivals.items())},
     )
     return replace(plan, notes=remarks(plan, {one.minion: one for one in hosts}, version))
 
 
-def with_zero(back: Back, grants: Mapping[str, Grant]) -> Back:
+def with_zero(back: Back, others: Iterable[str]) -> Back:
     """Every kernel build can go back to 0, catalog or not."""
-    builds = sorted({*back, *grants})
+    builds = sorted({*back, *others})
     return {build: {0: Grant(0, None), **back.get(build, {})} for build in builds}
 
 
@@ -107,11 +113,11 @@ def _closed(options: Options, now: datetime) -> str:
 
 
 def _placing(host: HostFacts, question: Question, back: Back) -> Placing:
-    group, reason = place(host, question)
+    group, reason, method = place(host, question)
     before = max(
         (level for level in back.get(host.build_id or "", {}) if level <= (host.level or 0)), default=0
     )
-    if group is Group.ELIGIBLE and before != host.level:
+    if group is Group.ELIGIBLE and before != host.level and method is Method.LIVEPATCH:
         reason += f"; back would be to {before}, as level {host.level} cannot be approved again"
     return Placing(
         minion=host.minion,
@@ -119,9 +125,10 @@ def _placing(host: HostFacts, question: Question, back: Back) -> Placing:
         reason=reason,
         build_id=host.build_id or "",
         domain=host.domain,
-        stratum=stratum_of(host.build_id or "", host.role),
+        stratum=stratum_of(host.build_id or "", host.role, method),
         before=before,
         version=host.version or "",
+        method=method,
     )
 
 

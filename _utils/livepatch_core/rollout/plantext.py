@@ -11,7 +11,7 @@ from zoneinfo import ZoneInfo
 
 from livepatch_core.rollout.arithmetic import COUNTERS, soak_after
 from livepatch_core.rollout.fleet import MOST_HOSTS
-from livepatch_core.rollout.model import CANARY, Group, OnFail, Options, Placing, Plan
+from livepatch_core.rollout.model import CANARY, Group, Method, OnFail, Options, Placing, Plan
 from livepatch_core.rollout.plandoc import plan_hash, rollout_id
 from livepatch_core.rollout.windows import describe, describe_blackout
 
@@ -69,21 +69,32 @@ class _Clock:
 
 def _head(plan: Plan, clock: _Clock) -> Iterator[str]:
     options = plan.options
-    yield f"Rollout {rollout_id(plan)}: level {options.level} for {plan.target}"
+    yield f"Rollout {rollout_id(plan)}: level {options.level} for {plan.target}{_by(options)}"
     yield f"planned {clock.show(plan.at)}, profile {options.profile}, seed {options.seed}"
     yield f"sha256 {plan_hash(plan)}"
 
 
+def _by(options: Options) -> str:
+    if options.method is not Method.LIVEPATCH:
+        return f", by {options.method} to kernel {options.kernel}"
+    if options.fallback is None:
+        return ""
+    return f"; what cannot be patched live, by {options.fallback} to kernel {options.kernel}"
+
+
 def _hosts(plan: Plan) -> Iterator[str]:
     groups: dict[Group, dict[str, list[str]]] = defaultdict(lambda: defaultdict(list))
+    other = set()
     for host in plan.hosts:
         groups[host.group][host.reason].append(host.minion)
+        if host.method is not plan.options.method:
+            other.add(host.reason)
     yield "HOSTS"
     for group in (one for one in Group if one in groups):
         reasons = groups[group]
         yield f"{sum(map(len, reasons.values())):7}  {group}"
         for reason, names in sorted(reasons.items(), key=lambda one: (-len(one[1]), one[0])):
-            listed = "" if group is Group.ELIGIBLE else f": {_some(names)}"
+            listed = "" if group is Group.ELIGIBLE and reason not in other else f": {_some(names)}"
             yield f"           {len(names)}: {reason}{listed}"
     yield f"{len(plan.hosts):7}  targeted"
 

@@ -18,6 +18,8 @@ Where the numbers come from:
 * move_deadline 300 s: a host gives a transition 75 s (15 s until the kernel signals stragglers and the 60 s
   that kpatch waits after that) and a reversal as long; twice that for machines with many threads and for
   probes. careful: 600 s, the patience of a host with on_stall: wait.
+* drain_deadline 30 min: 100 GiB of guests' memory at 200 MB/s are 9 minutes; three times that for disks that
+  are shared. restart_deadline 15 min: a server's firmware takes up to ten, and its services start after that.
 * thresholds: lost 0: a host that vanished after a patch is never accepted. careful fails at the first
   failure: MaxErrors of AWS SSM is 0. The other percentages are chosen: a stall or a host that does not answer
   harms no customer, so more of them are accepted than of failures. A percentage of a small wave is 0: one is
@@ -63,6 +65,12 @@ STANDARD: Mapping[str, Any] = {
     "allow_testing": False,
     "fallback": "none",
     "method": "livepatch",
+    "kernel": "newest",
+    "without_level": "refuse",
+    "drain": None,
+    "undrain": None,
+    "drain_deadline": 1800,
+    "restart_deadline": 900,
     "exposure": None,
 }
 

@@ -22,8 +22,8 @@ HEAD = len(CRC) + 8 + 2  # up to and including the comma after the checksum
 
 
 class Type(Word):
-    """intents (durable before the act): round, approve, move, look, ask, block. Their ends: sent, unsent,
-    answers, silent, approved, measured, blocked. The rest are changes of state."""
+    """intents (durable before the act): round, approve, move, finish, look, ask, block. Their ends: sent,
+    unsent, answers, silent, approved, measured, blocked. The rest are changes of state."""
 
     PLANNED = "planned"  # plan, by
     STARTED = "started"  # by
@@ -36,6 +36,7 @@ class Type(Word):
     APPROVE = "approve"  # act, hosts, grants, round or back
     APPROVED = "approved"  # act, ledger_id, rev, documents
     MOVE = "move"  # jobs: [jid, hosts, document]
+    FINISH = "finish"  # jobs: [jid, hosts] that are back from a restart
     LOOK = "look"  # purpose; jobs: [jid, hosts], or no hosts for all that are well in this lap
     ASK = "ask"  # gate, attempt; jobs; twins
     SENT = "sent"  # jid

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 
 from livepatch_core.rollout.arithmetic import share
-from livepatch_core.rollout.model import Group, HostFacts, Late, Placing, Plan
+from livepatch_core.rollout.model import Group, HostFacts, Late, Method, Placing, Plan
 from livepatch_core.words import Flag
 
 MANY_CANARIES = 10  # percent of the eligible hosts: more are hardly a trial
@@ -17,7 +17,8 @@ def remarks(plan: Plan, facts: Mapping[str, HostFacts], version: str) -> tuple[s
     """facts: by minion. version: the master's own."""
     moving = [one for one in plan.hosts if one.group is Group.ELIGIBLE]
     return (
-        *_levels(plan, moving, facts),
+        *_levels(plan, [one for one in moving if one.method is Method.LIVEPATCH], facts),
+        *_restarts(plan, moving),
         *_versions(moving, version),
         *_canaries(plan, moving),
         *_waves(plan, len(moving)),
@@ -51,6 +52,23 @@ def _levels(plan: Plan, moving: list[Placing], facts: Mapping[str, HostFacts]) -
     if drifted:
         yield (
             f"{drifted} hosts have drifted: a patch is in force there that nobody approved; they may refuse."
+        )
+
+
+def _restarts(plan: Plan, moving: list[Placing]) -> Iterator[str]:
+    options = plan.options
+    number = sum(one.method is not Method.LIVEPATCH for one in moving)
+    if not number:
+        return
+    drained = f"drained by {options.drain['fun']} before" if options.drain else "not drained before"
+    yield (
+        f"{number} hosts are started with another kernel, and {drained}: each is away for minutes. No "
+        "rollback brings a kernel back that was left."
+    )
+    if options.bare:
+        yield (
+            "A host counts as done when the kernel asked for runs, at level 0 where the catalog has none "
+            "for it."
         )
 
 

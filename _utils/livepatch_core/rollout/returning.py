@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+from livepatch_core.rollout.answers import ON_THEIR_WAY
 from livepatch_core.rollout.limits import next_back
 from livepatch_core.rollout.records import Type
-from livepatch_core.rollout.state import State
+from livepatch_core.rollout.state import Host, State
 from livepatch_core.rollout.states import Place, Standing
 from livepatch_core.rollout.steps import Block, Rest, Step, Write
 
@@ -25,7 +26,15 @@ def begin(state: State) -> Write:
         and (scope == "all" or host.lap == state.lap)
         and host.place is not Place.ROLLED_BACK
     ]
-    return Write(Type.BACK, {"scope": scope, "block": block, "why": why, "hosts": names})
+    landed = {name for name in names if _has_landed(state.hosts[name])}
+    body: dict[str, Any] = {"scope": scope, "block": block, "why": why}
+    stay = {"stay": sorted(landed)} if landed else {}
+    return Write(Type.BACK, {**body, "hosts": [name for name in names if name not in landed], **stay})
+
+
+def _has_landed(host: Host) -> bool:
+    """Whether it runs another kernel already, which it keeps."""
+    return host.arrived and host.place not in ON_THEIR_WAY
 
 
 def advance(state: State) -> Step | Rest:
@@ -68,7 +77,7 @@ def _approve(state: State) -> Write:
 
 
 def _end(state: State) -> dict[str, str]:
-    places = [state.hosts[name].place for name in state.recalled]
+    places = [state.hosts[name].place for name in (*state.recalled, *state.stayed)]
     bad = {place: places.count(place) for place in (Place.ROLLBACK_FAILED, Place.NEEDS_REBOOT, Place.LOST)}
     said = ", ".join(f"{count} {place}" for place, count in bad.items() if count)
     back = f"{state.cause}; {places.count(Place.ROLLED_BACK)} of {len(places)} hosts are back"

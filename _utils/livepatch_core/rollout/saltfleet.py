@@ -7,8 +7,9 @@ minion can fire any event.
 
 from __future__ import annotations
 
+import contextlib
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Optional
@@ -25,7 +26,14 @@ from livepatch_core.rollout.model import Gate, Grant
 from livepatch_core.words import Kind
 
 PUBLISH_SECONDS = 30  # for the master to take a job; it answers in milliseconds unless it is overloaded
-FUNCTIONS = {Verb.STAGE: "livepatch.stage", Verb.MOVE: "livepatch.apply", Verb.LOOK: "livepatch.brief"}
+FUNCTIONS = {
+    Verb.STAGE: "livepatch.stage",
+    Verb.MOVE: "livepatch.apply",
+    Verb.LOOK: "livepatch.brief",
+    Verb.CHECK: "livepatch_restart.check",
+    Verb.LEAVE: "livepatch_restart.leave",
+    Verb.FINISH: "livepatch_restart.finish",
+}
 ALWAYS = {Verb.LOOK: {"health": True}}
 
 # Hints are gathered so that the job cache is not read anew for each of hundreds of returns: so long after the
@@ -40,10 +48,13 @@ BELIEVED = 2.0
 PROGRESS = 2.0  # seconds between two events that only count hosts
 STALE = 1.0  # seconds after which a read without any hint is worth repeating: hints can be lost
 # Verbs that change nothing and may be asked again, after so many seconds, and twice as many, and so on.
-HARMLESS = frozenset({Verb.STAGE, Verb.LOOK})
+HARMLESS = frozenset({Verb.STAGE, Verb.LOOK, Verb.CHECK})
 AGAIN, TIMES = 10.0, 3
+WOKEN = 20  # times at most that one job is asked again because of minions that have started
 NO_SPREAD: Mapping[Verb, Mapping[str, Any]] = {Verb.STAGE: {"spread": 0}}
+STARTED = "salt/minion/"  # ID/start
 JOBS = 64  # whose hints are listened to; what a host says about older ones is read all the same
+CONNECT = 5.0  # seconds for the master's bus to be there; later it is connected anew by itself
 DEAF = 0.25  # pause while the master's bus is gone: there is no event to wait for
 LISTEN = 1.0  # at most so long at a time on the bus, then files are looked at
 
@@ -60,15 +71,37 @@ class Salt:
     errors: tuple[type[Exception], ...]
 
 
+@contextlib.contextmanager
+def of_master(opts: Mapping[str, Any], salt: Any) -> Iterator[Salt]:
+    """The master of these options, for as long as it is used; its bus listens from the beginning. salt: the
+    package, of which the caller has imported ``client``, ``exceptions``, ``utils.event`` and ``utils.jid``.
+    """
+    cache = f"{opts.get('ext_job_cache') or opts['master_job_cache']}.get_jid"
+    errors = (salt.exceptions.SaltException, OSError)
+    with contextlib.ExitStack() as stack:
+        bus = stack.enter_context(salt.utils.event.get_event("master", opts=opts, listen=True))
+        bus.connect_pub(timeout=CONNECT)
+        client = stack.enter_context(salt.client.get_local_client(mopts=opts))
+        yield Salt(
+            client,
+            bus,
+            lambda jid: client.returners[cache](jid),
+            lambda: str(salt.utils.jid.gen_jid(opts)),
+            errors,
+        )
+
+
 @dataclass
 class Asked:
-    """A job that may be asked again. next: not before. again: the jobs that repeat it."""
+    """A job that may be asked again. next: not before. again: the jobs that repeat it. woken: how many of
+    those went to hosts that had started."""
 
     verb: Verb
     hosts: Sequence[str]
     arguments: Mapping[str, Any]
     next: float
     again: list[str] = field(default_factory=list)
+    woken: int = 0
 
 
 class SaltFleet:
@@ -91,6 +124,7 @@ class SaltFleet:
         self.presses: Callable[[], int] = lambda: 0
         self._awaited: dict[str, set[str]] = {}  # by job: who has given no hint yet
         self._asked: dict[str, Asked] = {}
+        self._began: set[str] = set()  # minions that have started since they were asked
         self._hinted: dict[str, dict[str, float]] = {}  # by job and host: when it came, until it is read
         self._read: dict[str, tuple[float, Mapping[str, Any]]] = {}
         self._counted = 0.0  # when hosts were last counted in an event
@@ -153,11 +187,20 @@ class SaltFleet:
 
     def _ask_again(self, asked: Asked, silent: Sequence[str]) -> None:
         """A minion that was connecting anew when the job went out, after a restart of the master above all,
-        has not heard it, and nobody tells: who is silent is asked once more, and again."""
+        has not heard it, and nobody tells: who is silent is asked once more, and again. One that has started
+        meanwhile, after a boot of its host above all, is asked at once: that is a hint, and costs a job."""
         now = time.monotonic()
-        if not silent or now < asked.next or len(asked.again) >= TIMES:
+        began = [host for host in silent if host in self._began]
+        self._began.difference_update(began)
+        if began and asked.woken < WOKEN:
+            asked.woken += 1
+            asked.again.append(self.new_jid())
+            self._send(asked.again[-1], asked.verb, began, asked.arguments)
             return
-        asked.next = now + AGAIN * 2 ** (len(asked.again) + 1)
+        times = len(asked.again) - asked.woken
+        if not silent or now < asked.next or times >= TIMES:
+            return
+        asked.next = now + AGAIN * 2 ** (times + 1)
         asked.again.append(self.new_jid())
         self._send(asked.again[-1], asked.verb, silent, {**asked.arguments, **NO_SPREAD.get(asked.verb, {})})
 
@@ -166,8 +209,8 @@ class SaltFleet:
             return str(arguments["fun"]), list(arguments.get("args", ())), dict(arguments.get("kwargs", {}))
         keywords = {**ALWAYS.get(verb, {}), **arguments}
         if verb is Verb.STAGE:
-            found = {build: self.payload(build, one["level"]) for build, one in arguments["builds"].items()}
-            given = {build: dict(one) for build, one in found.items() if one is not None}
+            levels = {build: one["level"] for build, one in arguments["builds"].items()}
+            given = payloads.carried(self._master, levels)
             keywords.update({"payloads": given} if given else {})
         return FUNCTIONS[verb], [], keywords
 
@@ -237,9 +280,12 @@ class SaltFleet:
     def _concerns(self, tag: str) -> bool:
         if self._follows and tag.startswith(events.tag(self._rollout, "")):
             return True
-        return tag == events.tag(self._rollout, events.WAKE) or (
-            tag.startswith("salt/minion/") and tag.endswith("/start")
-        )
+        if tag.startswith(STARTED) and tag.endswith("/start"):
+            if len(self._began) >= MOST_HOSTS:  # any minion can say that others have started
+                self._began.clear()
+            self._began.add(tag[len(STARTED) : -len("/start")])
+            return True
+        return tag == events.tag(self._rollout, events.WAKE)
 
     def _commands(self) -> frozenset[str]:
         if self._inbox is None or not self._inbox.is_dir():
@@ -262,8 +308,8 @@ class SaltFleet:
             if not payloads.is_blocked(self._master, build, level):
                 block_level(self._master, level, build, None, by)
 
-    def payload(self, build_id: str, level: int) -> Optional[Mapping[str, Any]]:
-        return payloads.payload(self._master, build_id, level)
+    def in_testing(self, build_id: str, level: int) -> bool:
+        return payloads.in_testing(self._master, build_id, level)
 
     def _author(self) -> Author:
         return replace(self._by, why=f"rollout {self._rollout}: {self._by.why}")

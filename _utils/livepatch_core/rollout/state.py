@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any, Optional
 
 from livepatch_core.rollout.fleet import Verb
-from livepatch_core.rollout.model import CANARY, Gate, Grant, Group, Late, OnFail, Placing, Plan
+from livepatch_core.rollout.model import CANARY, Gate, Grant, Group, Late, Method, OnFail, Placing, Plan
 from livepatch_core.rollout.states import (
     BACKWARD,
     ENDED,
@@ -25,14 +25,19 @@ from livepatch_core.rollout.states import (
 )
 
 LATECOMERS = frozenset({Group.OFFLINE, Group.UNKNOWN})
+RESTARTING = {Verb.STAGE: Verb.CHECK, Verb.MOVE: Verb.LEAVE}
 
 
 @dataclass
 class Host:
     """lap: the lap (a wave, or a group of late hosts) it was dispatched in; -1: never. rev: of its newest
     approval. forward_rev: of the one to move. before: the level to go back to. boot: boot id when it was
-    staged. there: it was at its level before anything was sent. tries: moves sent that it never got. was:
-    its place before it was recalled.
+    staged, or after its restart. there: it was at its level before anything was sent. tries: moves sent that
+    it never got. was: its place before it was recalled.
+
+    Of hosts that are started with another kernel: kernel, its release. until: when (observed) the step it is
+    at has to be over: to be back, then to be undrained. returned: it was seen to be back, or is to be taken
+    back. arrived: it runs another boot than before. away: seconds, as it says itself.
     """
 
     placing: Placing
@@ -49,6 +54,15 @@ class Host:
     tries: int = 0
     was: Optional[Place] = None
     document: int = -1
+    kernel: str = ""
+    until: float = 0.0
+    returned: bool = False
+    arrived: bool = False
+    away: Optional[float] = None
+
+    @property
+    def restarts(self) -> bool:
+        return self.placing.method is not Method.LIVEPATCH
 
 
 @dataclass
@@ -165,6 +179,7 @@ class State:
     looked_t: float = -1.0  # when the last look of the soak, whose answers are all in, was sent
     inquired_t: float = -1.0
     next_look: float = 0.0
+    next_stray: float = 0.0
     inquiry: Optional[Inquiry] = None
     waived: set[tuple[str, int]] = field(default_factory=set)
     confirmed: dict[str, str] = field(default_factory=dict)
@@ -180,6 +195,8 @@ class State:
     scope: str = ""  # of the rollback: wave or all
     cause: str = ""  # why it is rolled back
     recalled: set[str] = field(default_factory=set)  # hosts in the scope of the rollback
+    stayed: set[str] = field(default_factory=set)  # in it too, but on a kernel that only a restart ends
+    strays: dict[str, float] = field(default_factory=dict)  # not back from a restart: waited for until
     back_approved: bool = False
     block_wanted: bool = False
     blocking: bool = False
@@ -235,11 +252,21 @@ class State:
 
     def target(self, host: Host) -> Optional[Grant]:
         """Where it is to go; None where the plan has nothing for its kernel build."""
-        return self.plan.grants.get(host.build)
+        return self._grants_of(host).get(host.build)
+
+    def _grants_of(self, host: Host) -> Mapping[str, Grant]:
+        return self.plan.arrivals.get(host.kernel, {}) if host.restarts else self.plan.grants
+
+    def granted(self, host: Host) -> Mapping[str, Grant]:
+        """What it is approved for. The entry of a kernel's release lets a host be started with that."""
+        if host.restarts:
+            return {host.kernel: Grant(0, None), **self._grants_of(host)}
+        return {host.build: self.plan.grants[host.build]}
 
     def in_flight(self) -> int:
         """Hosts that may be changing at this moment."""
-        return sum(self.counts[one] for one in (Place.MOVING, Place.GATING, Place.ROLLING_BACK))
+        places = (Place.MOVING, Place.RETURNED, Place.GATING, Place.ROLLING_BACK)
+        return sum(self.counts[one] for one in places)
 
     def well_again(self) -> None:
         """The world has answered."""
@@ -249,9 +276,13 @@ class State:
         self.standing, self.reason, self.since = standing, reason, self.epoch
 
     def add_jobs(self, jobs: Iterable[Any], verb: Verb, purpose: str, gate: str = "") -> None:
-        """jobs: jid, hosts and, for moves, the number of their document."""
+        """jobs: jid, hosts and, for moves, the number of their document. All hosts of a job that stages or
+        moves have the same method."""
+        back = self.round is not None and self.round.back
         for jid, hosts, *more in jobs:
-            self.jobs[jid] = Job(jid, verb, dict.fromkeys(hosts), purpose, gate, more[0] if more else -1)
+            restarts = verb in RESTARTING and not back and self.hosts[next(iter(hosts))].restarts
+            own = RESTARTING[verb] if restarts else verb
+            self.jobs[jid] = Job(jid, own, dict.fromkeys(hosts), purpose, gate, more[0] if more else -1)
 
     def put(self, name: str, place: Place, kind: str = "", text: str = "") -> None:
         """Move one host to another place, and every count with it."""
@@ -266,6 +297,7 @@ class State:
         self._count(host, -1)
         host.lap, host.place, host.kind, host.text = self.lap, place, "", ""
         host.there, host.tries = False, 0
+        host.until, host.returned, host.arrived, host.away = 0.0, False, False, None
         self._count(host, 1)
         self.queue.pop(name, None)
 

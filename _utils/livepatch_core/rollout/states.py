@@ -51,13 +51,14 @@ class Place(Word):
     STAGED = "staged"
     APPROVED = "approved"  # may move, was not told yet
     MOVING = "moving"
+    RETURNED = "returned"  # started with another kernel, and not verified yet
     GATING = "gating"  # moved; its gates are being asked
     HEALTHY = "healthy"
     ALREADY = "already_ok"
     FAILED = "failed"
     STALLED = "stalled"
     UNREACHABLE = "unreachable"  # did not answer when its turn came; was never approved
-    LOST = "lost_after_patch"  # answered, was told to move, and is gone or was restarted
+    LOST = "lost_after_patch"  # answered, was told to move, and is gone or was restarted by something else
     SKIPPED = "skipped"
     RECALLED = "recalled"  # approved for the level it came from, not told yet
     ROLLING_BACK = "rolling_back"
@@ -66,7 +67,7 @@ class Place(Word):
     NEEDS_REBOOT = "needs_reboot"
 
 
-FORWARD = frozenset({Place.STAGING, Place.STAGED, Place.APPROVED, Place.MOVING, Place.GATING})
+FORWARD = frozenset({Place.STAGING, Place.STAGED, Place.APPROVED, Place.MOVING, Place.RETURNED, Place.GATING})
 BACKWARD = frozenset({Place.RECALLED, Place.ROLLING_BACK})
 # A host that failed keeps its place in its domain: the more fail, the slower it goes, until nothing goes.
 OCCUPYING = FORWARD | {Place.FAILED, Place.STALLED, Place.LOST}

@@ -150,6 +150,9 @@ def _notable(host: Host) -> bool:
 
 
 def _host(host: Host) -> dict[str, Any]:
-    """approved: the rev of its newest approval, 0 for none."""
+    """approved: the rev of its newest approval, 0 for none. kernel, away (seconds): where it is started with
+    another kernel."""
     said: dict[str, Any] = {"state": str(host.place), "approved": host.rev, "before": host.before}
+    if host.restarts:
+        said.update(method=str(host.placing.method), kernel=host.kernel or None, away=host.away)
     return {**said, **{key: value for key, value in (("kind", host.kind), ("text", host.text)) if value}}

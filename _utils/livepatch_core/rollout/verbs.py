@@ -12,11 +12,12 @@ from typing import Any, Optional
 
 from livepatch_core.catalog import files
 from livepatch_core.catalog.settings import Master
+from livepatch_core.durable import make_directory, write_atomically
 from livepatch_core.errors import LivepatchError
 from livepatch_core.rollout import adoption, commands, driver, journal, owner, plandoc, status
 from livepatch_core.rollout.clock import Clock, iso
 from livepatch_core.rollout.fleet import Fleet
-from livepatch_core.rollout.model import Group, Plan
+from livepatch_core.rollout.model import Group, Method, Plan
 from livepatch_core.rollout.owner import OwnerKind
 from livepatch_core.rollout.records import Type
 from livepatch_core.rollout.state import State
@@ -57,8 +58,8 @@ def keep_plan(master: Master, plan: Plan) -> str:
     folder, name = master.state_dir / PLANS, plandoc.plan_hash(plan)[:HASH_SHOWN]
     lock = master.state_dir / "plans.lock"
     with files.exclusive(master, lock), files.writable(master, "nothing was changed"):
-        files.make_directory(folder, master.owner, files.PRIVATE_DIRECTORY)
-        files.write(folder / f"{name}.json", plandoc.encode(plan), master.owner, files.PRIVATE_FILE)
+        make_directory(folder, owner=master.owner)
+        write_atomically(folder / f"{name}.json", plandoc.encode(plan), owner=master.owner)
         kept = sorted(folder.glob("*.json"), key=lambda path: path.stat().st_mtime, reverse=True)
         for path in kept[PLANS_KEPT:]:
             path.unlink()
@@ -178,7 +179,9 @@ def refuse_idle(plan: Plan) -> Optional[str]:
         return None
     groups = Counter(str(one.group) for one in plan.hosts)
     if set(groups) == {str(Group.ALREADY)}:
-        return f"All {len(plan.hosts)} hosts are at level {plan.options.level} already; nothing was started."
+        live = plan.options.method is Method.LIVEPATCH
+        what = f"are at level {plan.options.level}" if live else "run the kernel asked for"
+        return f"All {len(plan.hosts)} hosts {what} already; nothing was started."
     said = ", ".join(f"{count} {group}" for group, count in sorted(groups.items()))
     example = next(one for one in plan.hosts if one.group is not Group.ALREADY)
     raise LivepatchError(

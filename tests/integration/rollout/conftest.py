@@ -11,7 +11,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Optional
 
@@ -21,6 +21,7 @@ import yaml
 from lab import launcher
 from lab.master import Master, stop_session
 from lab.minion import TUNING
+from livepatch_core.rollout import payloads
 from tests.conftest import copy_of_the_tree
 from tests.integration.fleet.conftest import user_of_the_master
 from tests.integration.rollout.typed import WITHIN, Begun
@@ -54,11 +55,20 @@ class SamePorts(Master):
 class Ground:
     """Master, minions, catalog and ledger, and commands typed on the master."""
 
-    def __init__(self, top: Path, python: Path, settings: Optional[Mapping[str, Any]] = None) -> None:
-        self.top, self.python = top, python
-        self.user = user_of_the_master()
+    def __init__(
+        self,
+        top: Path,
+        python: Path,
+        settings: Optional[Mapping[str, Any]] = None,
+        user: str = "",
+        prefix: Sequence[str] = (),
+    ) -> None:
+        self.top, self.python, self.prefix = top, python, prefix
+        self.user = user or user_of_the_master()
         self.tree = copy_of_the_tree(top / "tree")
-        shutil.copy(Path(__file__).with_name("standin.py"), self.tree / "_modules/livepatch.py")
+        here = Path(__file__).parent
+        shutil.copy(here / "standin.py", self.tree / "_modules/livepatch.py")
+        shutil.copy(here / "standin_restart.py", self.tree / "_modules/livepatch_restart.py")
         self.catalog_dir, self.state_dir = top / "levels", top / "state"
         for directory in (top / "m", self.catalog_dir, self.state_dir):
             directory.mkdir()
@@ -92,6 +102,7 @@ class Ground:
             config={**self.settings, **kept},
             python=self.python,
             directory=self.top / "m",
+            prefix=self.prefix,
         )
 
     # -- minions
@@ -118,6 +129,7 @@ class Ground:
             "log_file": str(top / "minion.log"),
             "grains": {"failure_domain": MINIONS[name], "role": "hypervisor"},
             "livepatch_standin": {"place": str(top)},
+            "utils_dirs": [str(self.tree / "_utils")],
             **TUNING,
         }
         (top / "etc").mkdir(exist_ok=True)
@@ -152,6 +164,11 @@ class Ground:
         """What reached that minion."""
         path = self.place(name) / "log"
         return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+
+    def who(self, name: str) -> dict[str, str]:
+        """In whose job that minion was told to go somewhere, the last time."""
+        found: dict[str, str] = json.loads((self.place(name) / "who.json").read_text())
+        return found
 
     def reset(self) -> None:
         """Hosts and ledger as they were: the same ground for each test."""
@@ -191,9 +208,7 @@ class Ground:
     def begin(self, function: str, *arguments: str, **options: str) -> Begun:
         """The same in the background, in a session of its own, with a line on stderr for all that happens."""
         words = [*arguments, *(f"{key}={value}" for key, value in options.items()), "display_progress=True"]
-        program = str(self.python.parent / "salt-run")
-        config = ["--config-dir", str(self.master.config_file.parent), "--out=json"]
-        return Begun([program, *config, f"livepatch.{function}", *words])
+        return Begun([*self.master.typed("salt-run"), "--out=json", f"livepatch.{function}", *words])
 
     def restart_master(self, settings: Mapping[str, Any]) -> None:
         """With other settings over those it had; until its minions answer again."""
@@ -212,10 +227,13 @@ class Ground:
         return {key: yaml.safe_load(value) for key, value in options.items()}
 
     def publish(self) -> None:
-        """Levels 1 and 2 released, 3 in testing."""
+        """Levels 1 and 2 released, 3 in testing and about as large as one that goes with a job may be."""
         for number in (1, 2, 3):
             path = self.top / f"livepatch_{number}.ko"
-            path.write_bytes(module(f"livepatch_{number}", [f"f{one}" for one in range(1, number + 1)]))
+            path.write_bytes(
+                module(f"livepatch_{number}", [f"f{one}" for one in range(1, number + 1)])
+                + (os.urandom(payloads.MOST - 4096) if number == 3 else b"")
+            )
             path.chmod(0o644)
             words = (str(path), f"fixes=CVE-2026-{number}", "why=a test")
             code, answer = self.run("livepatch_catalog.publish", *words)
@@ -230,13 +248,15 @@ class Ground:
 
 
 @contextlib.contextmanager
-def ground(python: Path, settings: Optional[Mapping[str, Any]] = None) -> Iterator[Ground]:
+def ground(
+    python: Path, settings: Optional[Mapping[str, Any]] = None, user: str = "", prefix: Sequence[str] = ()
+) -> Iterator[Ground]:
     """Under /tmp and short: sockets are there (108 bytes, unix(7)), and ``nobody`` can go there."""
     top = Path(tempfile.mkdtemp(prefix="lp-"))
     top.chmod(0o755)
     made = None
     try:
-        made = Ground(top, python, settings)
+        made = Ground(top, python, settings, user, prefix)
         made.start_minions()
         made.publish()
         yield made

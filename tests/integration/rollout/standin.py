@@ -12,6 +12,8 @@ import json
 import os
 import time
 
+from livepatch_core.host import calls
+
 __virtualname__ = "livepatch"
 BUILD = "00112233445566778899aabbccddeeff00112233"  # tests/unit/catalog/modules.py
 RELEASE = "6.1.0-56-amd64"
@@ -54,7 +56,7 @@ def _log(line):
         stream.write(json.dumps(line) + "\n")
 
 
-def brief(health=False, grains=None, **kwargs):
+def brief(health=False, grains=None, kernel=None, **kwargs):
     """As the real one; ``health`` is what ``behaviour`` says."""
     state = _state()
     level = state["level"]
@@ -67,8 +69,9 @@ def brief(health=False, grains=None, **kwargs):
         "drift": [],
         "warded": [],
         "boot_is_news": False,
-        "release": RELEASE,
-        "build_id": BUILD,
+        "release": state.get("release", RELEASE),
+        "build_id": state.get("build_id", BUILD),
+        "restart": state.get("restart"),
         "ledger_id": state["ledger_id"],
         "rev": state["rev"],
         "last": state["last"],
@@ -78,6 +81,8 @@ def brief(health=False, grains=None, **kwargs):
         bad = _behaviour() == "ill" and level
         finding = {"name": "stand-in", "verdict": "fail" if bad else "pass", "reason": _behaviour()}
         answer["health"] = {"verdict": finding["verdict"], "findings": [finding]}
+    if kernel:
+        answer["kernel"] = {"release": RELEASE}
     if grains:
         answer["grains"] = {name: __grains__.get(name) for name in grains}
     return answer
@@ -92,7 +97,9 @@ def stage(builds=None, payloads=None, spread=0, **kwargs):
 
 
 def apply(approval=None, **kwargs):
-    """Goes where the approval says, in a moment; or ends as ``behaviour`` says."""
+    """Goes where the approval says, in a moment; or ends as ``behaviour`` says. Notes in whose job."""
+    approval = approval or __pillar__["livepatch"]["approval"]
+    _write("who.json", calls.who(kwargs, __opts__))
     state = _state()
     rev, wanted = approval["rev"], approval["builds"][BUILD]["level"]
     _log(["apply", rev, wanted])
@@ -128,3 +135,19 @@ def _bad(behaviour, state):
 def health(**kwargs):
     """As in ``brief``."""
     return brief(health=True)["health"]
+
+
+def status(**kwargs):
+    """As the real one, as far as reboot debt goes: ``behaviour`` is ``forced`` where a patch was forced."""
+    forced = _behaviour() == "forced"
+    why = ["patch livepatch_1 was forced: ticket 42"] if forced else []
+    return {
+        "verdict": brief()["verdict"],
+        "reason": "a stand-in",
+        "level": _state()["level"],
+        "kernel": {"release": RELEASE, "build_id": BUILD},
+        "fixes": [],
+        "patches": [],
+        "providers": [],
+        "reboot": {"owed": forced, "why": why, "since": "2026-11-01T10:00:00Z" if forced else None},
+    }

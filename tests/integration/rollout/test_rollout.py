@@ -11,6 +11,11 @@ from tests.integration.rollout.conftest import QUICK, Ground
 from tests.integration.rollout.typed import until
 
 WHY = "why=a test"
+STATE = """
+at its level:
+  livepatch.applied:
+    - parallel: {{ pillar.get("alone", false) }}
+"""
 
 
 def test_plan_rollout_and_what_is_said_of_it(site: Ground) -> None:
@@ -120,6 +125,23 @@ def test_cache_directory_wiped_in_mid_wave(site: Ground) -> None:
         shutil.rmtree(path, ignore_errors=True)
     code, done, _ = rollout.ended()
     assert (code, done["state"]) == (0, "completed"), done
+
+
+def test_a_state_says_in_whose_job_it_runs(site: Ground) -> None:
+    """As the function itself does when it is the job."""
+    assert site.run("livepatch_ledger.approve", "hv1", "1", WHY)[0] == 0
+    site.salt("hv1", "saltutil.refresh_pillar", "async=False")
+    site.salt("hv1", "saltutil.sync_states")
+    (site.tree / "whose.sls").write_text(STATE)
+    site.salt("hv1", "livepatch.apply")
+    seen = [site.who("hv1")]
+    for alone in ("false", "true"):
+        (states,) = site.salt("hv1", "state.apply", "whose", f"pillar={{alone: {alone}}}").values()
+        assert [one["result"] for one in states.values()] == [True], states
+        seen.append(site.who("hv1"))
+    assert len({one["jid"] for one in seen if one["jid"]}) == len(seen), seen
+    assert {(one["user"], one["id"]) for one in seen} == {(seen[0]["user"], "hv1")}
+    assert seen[0]["user"] != ""
 
 
 WRONG = [

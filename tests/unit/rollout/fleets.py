@@ -18,6 +18,8 @@ VERSION = "1.0"
 BUILDS = tuple(letter * 40 for letter in "abc")  # the last is in no catalog
 LEVEL = 2
 GRANTS = {build: Grant(LEVEL, f"{number:064x}") for number, build in enumerate(BUILDS[:2])}
+KERNEL, NEW_BUILD, NEW_LEVEL = "6.1.0-57-amd64", "d" * 40, 3  # what hosts may be started with
+ARRIVALS = {KERNEL: {NEW_BUILD: Grant(NEW_LEVEL, "e" * 64)}}
 BACK = {build: {1: Grant(1, "f" * 64)} for build in BUILDS[:2]}
 
 
@@ -36,6 +38,12 @@ def host(minion: str, **changes: Any) -> HostFacts:
         "version": VERSION,
     }
     return HostFacts(**{**facts, **changes})
+
+
+def uncovered(minion: str, **changes: Any) -> HostFacts:
+    """One that cannot be patched live, and has another kernel."""
+    facts = {"build_id": BUILDS[2], "level": 0, "verdict": str(Verdict.UNCOVERED), "kernel": KERNEL}
+    return host(minion, **{**facts, **changes})
 
 
 def fleet(count: int, domains: int = 4) -> list[HostFacts]:
@@ -57,6 +65,7 @@ def plan_of(hosts: Sequence[HostFacts], given: Mapping[str, Any] | None = None, 
         "now": NOW,
         "version": VERSION,
         "blocked": {},
+        "arrivals": ARRIVALS,
     }
     return make_plan(**{**arguments, **changes})
 
@@ -78,6 +87,7 @@ def some_hosts(most: int = 16) -> st.SearchStrategy[list[HostFacts]]:
         role=st.sampled_from(("compute", "storage", "")),
         version=st.sampled_from((VERSION, VERSION, VERSION, "0.9", None)),
         frozen=st.sampled_from(("", "", "", "this host is frozen")),
+        kernel=st.sampled_from((None, KERNEL, KERNEL, "6.1.0-56-amd64", "5.10.0-1-amd64")),
         rollout=st.sampled_from(("", "", "", "20261101-000000-abcd")),
     )
     return st.lists(one, max_size=most, unique_by=lambda facts: facts.minion)
@@ -141,5 +151,7 @@ def some_options() -> st.SearchStrategy[dict[str, Any]]:
             "late": st.sampled_from(("catch_up", "report")),
             "accept_versions": st.sampled_from(([], ["0.9"], "0.9, 0.8")),
             "allow_testing": st.booleans(),
+            "fallback": st.sampled_from(("none", "kexec", "reboot")),
+            "without_level": st.sampled_from(("refuse", "accept")),
         },
     )

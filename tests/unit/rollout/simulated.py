@@ -14,9 +14,10 @@ from typing import Any, Optional
 from livepatch_core.rollout import driver, owner, status
 from livepatch_core.rollout.clock import SystemClock
 from livepatch_core.rollout.fleet import FleetError, Verb
-from livepatch_core.rollout.model import Gate, Grant, Plan
+from livepatch_core.rollout.model import Gate, Grant, Method, Plan
 from livepatch_core.rollout.owner import OwnerKind
 from livepatch_core.rollout.state import State
+from tests.unit.rollout.fleets import KERNEL, NEW_BUILD, NEW_LEVEL
 
 BEGAN = 1_795_521_600.0  # 2026-11-24T12:00:00Z
 LEDGER = "ledger-0123456789ab"
@@ -48,6 +49,21 @@ WAYS = (
     "falls",  # well until its soak, then it answers no more
     "stuck",  # moves, and cannot go back
 )
+
+
+# Of a host that is started with another kernel. The ways of above mean what they say; "reboots": before it
+# has got the command; "dies": it leaves, and never comes back.
+RESTART_WAYS = (
+    "well", "refuses", "deaf", "late", "fails", "dies", "reboots", "quiet", "slow", "misses", "misses all",
+    "garbage", "busy", "sickens", "leaves", "falls",
+    "stays",  # it says that it leaves, and does not
+    "strays",  # it comes back long after its time
+    "another",  # it comes back with the old kernel
+    "ill",  # it comes back and is not well
+    "bare",  # it says that all is well, and is not at its level
+    "hangs",  # the answer to finish is lost
+)  # fmt: skip
+DELAY, BOOT, LONG, DRAIN = 15.0, 60.0, 1e4, 240.0
 
 
 class World:
@@ -147,13 +163,16 @@ class World:
     def tell(self, tag: str, data: Mapping[str, Any]) -> None:
         self.told.append((tag, data))
 
-    def payload(self, build_id: str, level: int) -> Optional[Mapping[str, Any]]:
-        return {"data": "..."} if self.withheld else None
+    def in_testing(self, build_id: str, level: int) -> bool:
+        return self.withheld
 
     # -- hosts
 
     def _receive(self, name: str, verb: Verb, arguments: Mapping[str, Any]) -> Optional[dict[str, Any]]:
         host = self.data["hosts"][name]
+        self._pass(host)
+        if host["down"]:
+            return None
         if host["gone"] or host["way"] == "deaf" or (host["way"] == "late" and self.monotonic() < LATE_UNTIL):
             return None
         if verb is Verb.STAGE:
@@ -162,6 +181,12 @@ class World:
             return self._move(host, arguments["approval"])
         if verb is Verb.LOOK:
             return self._look(host)
+        if verb is Verb.CHECK:
+            return self._check(host)
+        if verb is Verb.LEAVE:
+            return self._leave(host, arguments)
+        if verb is Verb.FINISH:
+            return self._finish(host)
         return self._answer(self.values(name, str(arguments["fun"])))
 
     def _answer(self, document: Any, after: float = 0.1, retcode: int = 0) -> dict[str, Any]:
@@ -198,11 +223,109 @@ class World:
             "build_id": host["build"],
             "rev": host["rev"],
             "last": {} if moving else dict(host["last"]),
+            "release": host["kernel"],
+            "restart": host["restart"],
             "health": {"verdict": "fail" if sick else "pass", "findings": []},
         }
 
+    # -- hosts that are started with another kernel
+
+    def _pass(self, host: dict[str, Any]) -> None:
+        """What has happened by itself since somebody looked."""
+        restart, now = host["restart"], self.time()
+        if restart is None or restart["stage"] == "done" or host["leaves_at"] is None:
+            return
+        if restart["stage"] == "draining" and now >= host["leaves_at"] - DELAY:
+            restart["stage"] = "leaving"
+        if now >= host["leaves_at"]:
+            host["down"] = True
+        if now >= host["back_at"]:
+            host.update(down=False, leaves_at=None, boots=host["boots"] + 1, last={})
+            host["booted"].append(restart["rev"])
+            if host["way"] != "another":
+                host.update(kernel=KERNEL, build=NEW_BUILD, level=0)
+
+    def _check(self, host: dict[str, Any]) -> dict[str, Any]:
+        if host["way"] == "refuses":
+            return self._answer({"result": False, "comment": "locked down", "kind": "lockdown"})
+        look = self._seen(host)
+        return self._answer({"result": True, "comment": "it could", "kernel": KERNEL, "look": look})
+
+    def _leave(self, host: dict[str, Any], arguments: Mapping[str, Any]) -> Optional[dict[str, Any]]:
+        approval, way = arguments["approval"], host["way"]
+        rev = approval["rev"]
+        host["sent"] += 1
+        if way == "misses all" or (way == "misses" and host["sent"] == 1):
+            return None
+        if way == "reboots" and host["boots"] == 1:
+            host["boots"] += 1
+            return None
+        if way == "busy" and host["sent"] == 1:
+            return self._answer({"result": False, "kind": "busy", "comment": "a highstate runs"}, 0.1, 1)
+        host["commands"].append([rev, arguments["kernel"]])
+        if rev < host["rev"] or arguments["kernel"] not in approval["builds"]:
+            return self._answer({"result": False, "kind": "superseded", "comment": "an older rev"}, 0.1, 1)
+        if host["restart"] is not None and host["restart"]["rev"] == rev:
+            return self._answer(self._told(host))
+        host["rev"] = rev
+        host["restart"] = {
+            "ledger_id": approval["ledger_id"], "rev": rev, "stage": "draining", "owed": True, "result": None,
+            "boot_id": f"boot-{host['boots']}", "kind": "", "comment": "", "evidence": {},
+        }  # fmt: skip
+        host["drained"] = True
+        if way == "fails":
+            self._ended(host, "health", "the drain failed")
+            return self._answer(self._told(host), SECONDS, 1)
+        seconds = DRAIN if way == "slow" else SECONDS
+        leaves = self.time() + seconds + DELAY
+        host["leaves_at"] = None if way == "stays" else leaves
+        host["back_at"] = leaves + {"strays": LONG, "dies": 1e9}.get(way, BOOT)
+        if way != "slow":
+            host["restart"]["stage"] = "leaving"
+        if way == "quiet":
+            return None
+        told = {**self._told(host), "restart": {**host["restart"], "stage": "leaving"}}
+        return self._answer("Traceback" if way == "garbage" else told, seconds)
+
+    def _told(self, host: dict[str, Any]) -> dict[str, Any]:
+        restart = dict(host["restart"])
+        said = {"result": restart["result"] is not False, "comment": restart["comment"], "restart": restart}
+        return {**said, **({"kind": restart["kind"]} if restart["kind"] else {})}
+
+    def _ended(self, host: dict[str, Any], kind: str = "", comment: str = "") -> None:
+        """It is undrained, and says how it ended."""
+        host["drained"] = False
+        host["restart"].update(stage="done", owed=False, result=not kind, kind=kind, comment=comment)
+
+    def _finish(self, host: dict[str, Any]) -> Optional[dict[str, Any]]:
+        restart, boot = host["restart"], f"boot-{host['boots']}"
+        if restart["stage"] != "done":
+            arrived = restart["boot_id"] != boot
+            good = arrived and host["kernel"] == KERNEL
+            if arrived:
+                restart["evidence"] = {
+                    "release": host["kernel"], "boot_id": boot, "as_asked": good, "away": BOOT,
+                }  # fmt: skip
+            if not arrived:
+                host["leaves_at"] = None
+                self._ended(host, "stalled", "it never left")
+            elif not good:
+                self._ended(host, "kernel-mismatch", "another kernel runs")
+            elif host["way"] == "ill":
+                self._ended(host, "health", "libvirtd is not active")
+            elif host["way"] == "bare":
+                self._ended(host)
+            else:
+                host.update(level=NEW_LEVEL, up=NEW_LEVEL, moved=True, until=self.time() + SECONDS)
+                self._ended(host)
+        if host["way"] == "hangs":
+            host["way"] = "well"
+            return None
+        seen = {**self._seen(host), "verdict": "patched" if host["level"] else "unpatched"}
+        return self._answer({**self._told(host), "look": seen}, SECONDS)
+
     def _move(self, host: dict[str, Any], approval: Mapping[str, Any]) -> Optional[dict[str, Any]]:
-        level = approval["builds"][host["build"]]["level"]
+        level = approval["builds"].get(host["build"], {"level": host["level"]})["level"]
         host["sent"] += 1
         if host["way"] == "misses all" or (host["way"] == "misses" and host["sent"] == 1):
             return None
@@ -277,7 +400,8 @@ WHAT_HAPPENS: Mapping[str, Callable[[World, dict[str, Any], int], Optional[dict[
 
 
 def _host(way: str, build: str = "a" * 40) -> dict[str, Any]:
-    """up: the level of the rollout. until: when its move ends. commands: moves received: rev, level."""
+    """up: the level of the rollout. until: when its move ends. commands: moves received: rev, and level or
+    kernel. booted: the rev of each boot that was ordered."""
     return {
         "way": way,
         "build": build,
@@ -292,6 +416,13 @@ def _host(way: str, build: str = "a" * 40) -> dict[str, Any]:
         "last": {},
         "sent": 0,
         "commands": [],
+        "kernel": "6.1.0-56-amd64",
+        "restart": None,
+        "down": False,
+        "leaves_at": None,
+        "back_at": 0.0,
+        "booted": [],
+        "drained": False,
     }
 
 
@@ -300,6 +431,8 @@ def new_world(path: Path, plan: Plan, ways: Mapping[str, str]) -> World:
     world = World(path, {one.minion: ways.get(one.minion, "well") for one in plan.hosts})
     for one in plan.hosts:
         world.data["hosts"][one.minion]["build"] = one.build_id
+        if one.method is not Method.LIVEPATCH:
+            world.data["hosts"][one.minion]["up"] = NEW_LEVEL
         world.data["hosts"][one.minion]["level"] = one.before
     return world
 

@@ -21,7 +21,7 @@ from livepatch_core.rollout import journal, status
 from livepatch_core.rollout.journal import Journal
 from livepatch_core.rollout.model import Plan
 from livepatch_core.rollout.records import Record, Type, encode
-from tests.unit.rollout.fleets import fleet, plan_of
+from tests.unit.rollout.fleets import fleet, plan_of, uncovered
 from tests.unit.rollout.simulated import World, begin, drive, new_world
 
 DIED = 99
@@ -84,6 +84,19 @@ def through() -> tuple[Plan, dict[str, str]]:
     return plan, {**ways, last[-1]: "misses all", last[-2]: "slow"}
 
 
+def restarted() -> tuple[Plan, dict[str, str]]:
+    """A live rollout in which what cannot be patched live is started with another kernel. Ends with
+    exceptions."""
+    limits = {"failed": 9, "stalled": 9, "unreachable": 9, "lost": 9}
+    hooks = {"drain": "a.b", "undrain": "c.d", "drain_deadline": 600, "restart_deadline": 300}
+    given = {**OPTIONS, "thresholds": limits, "fallback": "kexec", "max_per_domain": 4, **hooks}
+    hosts = [*fleet(3, domains=2), *(uncovered(f"old{number}", domain="rack0") for number in range(8))]
+    plan = plan_of(hosts, given)
+    names = [name for name in (*plan.waves[1], *plan.waves[-1]) if name.startswith("old")]
+    ways = ("misses", "quiet", "fails", "dies", "stays", "hangs", "slow")
+    return plan, dict(zip(names, ways))
+
+
 def meaning(directory: Path, world: World) -> dict[str, Any]:
     """All that may not depend on who drove when: no times, no jids, no looks."""
     state = status.read(directory)
@@ -103,7 +116,8 @@ def meaning(directory: Path, world: World) -> dict[str, Any]:
         ],
         "commands": {name: host["commands"] for name, host in world.data["hosts"].items()},
         "kernels": {
-            name: (host["level"], host["rev"], host["boots"]) for name, host in world.data["hosts"].items()
+            name: [host[key] for key in ("level", "rev", "boots", "kernel", "drained", "booted")]
+            for name, host in world.data["hosts"].items()
         },
         "ledger": (world.data["rev"], world.data["acts"], world.data["approvals"], world.data["blocked"]),
     }
@@ -173,7 +187,7 @@ def memory() -> Iterator[Path]:
     shutil.rmtree(place)
 
 
-@pytest.mark.parametrize("scenario", [undone, through])
+@pytest.mark.parametrize("scenario", [undone, through, restarted])
 def test_every_point(
     memory: Path, monkeypatch: pytest.MonkeyPatch, scenario: Callable[[], tuple[Plan, dict[str, str]]]
 ) -> None:

@@ -17,16 +17,16 @@ from livepatch_core.errors import LivepatchError
 from livepatch_core.rollout import commands, journal, status
 from livepatch_core.rollout.clock import Now
 from livepatch_core.rollout.decide import decide
-from livepatch_core.rollout.fleet import Verb
+from livepatch_core.rollout.fleet import MOVES, Verb
 from livepatch_core.rollout.fold import fold
-from livepatch_core.rollout.model import Plan
+from livepatch_core.rollout.model import Method, Plan
 from livepatch_core.rollout.records import Record, Type
 from livepatch_core.rollout.state import State
 from livepatch_core.rollout.state import begin as begin_state
 from livepatch_core.rollout.states import OCCUPYING, Phase, Standing
 from livepatch_core.rollout.steps import Rest
-from tests.unit.rollout.fleets import host, plan_of
-from tests.unit.rollout.simulated import LEDGER, WAYS, begin, drive, new_world
+from tests.unit.rollout.fleets import KERNEL, host, plan_of, uncovered
+from tests.unit.rollout.simulated import LEDGER, RESTART_WAYS, WAYS, begin, drive, new_world
 
 EXAMPLES = settings(
     max_examples=80,
@@ -49,6 +49,8 @@ def somewhere() -> Iterator[Path]:
 def rollouts(draw: st.DrawFn) -> tuple[Plan, dict[str, str]]:
     count = draw(st.integers(3, 14))
     hosts = [host(f"hv{number:02}", domain=f"rack{number % 3}") for number in range(count)]
+    old = draw(st.integers(0, 4))
+    hosts += [uncovered(f"old{number}", domain=f"rack{number % 3}") for number in range(old)]
     hosts += [host(f"off{number}", domain="rack0", online=False) for number in range(draw(st.integers(0, 2)))]
     limit = st.integers(0, 4)
     both = st.fixed_dictionaries({"wave": limit, "total": limit})
@@ -67,10 +69,20 @@ def rollouts(draw: st.DrawFn) -> tuple[Plan, dict[str, str]]:
         "block_on_rollback": draw(st.booleans()),
         "late": draw(st.sampled_from(("catch_up", "report"))),
         "late_for": 900,
+        "fallback": draw(st.sampled_from(("none", "kexec", "kexec"))),
+        "drain": "livepatch_drain.drain",
+        "undrain": "livepatch_drain.undrain",
+        "drain_deadline": 300,
+        "restart_deadline": draw(st.sampled_from((40, 200))),
     }
-    names = [one.minion for one in hosts]
-    ways = draw(st.dictionaries(st.sampled_from(names), st.sampled_from(WAYS), max_size=count))
-    return plan_of(hosts, options), ways
+    plan = plan_of(hosts, options)
+    methods = {one.minion: one.method for one in plan.hosts}
+    chosen = draw(st.lists(st.sampled_from(sorted(methods)), unique=True, max_size=count))
+    ways = {
+        name: draw(st.sampled_from(WAYS if methods[name] is Method.LIVEPATCH else RESTART_WAYS))
+        for name in chosen
+    }
+    return plan, ways
 
 
 class Watched:
@@ -85,6 +97,7 @@ class Watched:
         self.turns = 0
         self.orders: dict[int, tuple[str, dict[str, Any]]] = {}
         self.waves = {one.minion: one.wave for one in plan.hosts}
+        self.methods = {one.minion: one.method for one in plan.hosts}
 
     def run(self) -> State:
         state = drive(self.directory, self.world, self.turn)
@@ -94,7 +107,16 @@ class Watched:
             self.say("abort", {})
             state = drive(self.directory, self.world, self.turn)
         self.explained(state)
+        self.nobody_is_left_drained(state)
         return state
+
+    def nobody_is_left_drained(self, state: State) -> None:
+        """Each host was booted once for an approval at most; and drained are only those that were given up,
+        and may be back since it has ended."""
+        for name, one in self.world.data["hosts"].items():
+            assert len(set(one["booted"])) == len(one["booted"]), name
+            assert not one["booted"] or self.methods[name] is not Method.LIVEPATCH
+            assert not one["drained"] or name in state.strays
 
     def turn(self, state: State) -> bool:
         self.state = state
@@ -134,12 +156,23 @@ class Watched:
         if act == "publish":
             verb, names, arguments = what
             assert set(names) <= set(self.waves), "a host that is not in the plan"
-            if verb is Verb.MOVE:
+            if verb in MOVES:
                 self.told(names, arguments["approval"])
+            if verb is Verb.STAGE:
+                self.staged({state.hosts[name].build for name in names}, arguments["builds"])
+            if verb is Verb.LEAVE:
+                assert arguments["kernel"] in arguments["approval"]["builds"]
+                assert all(self.methods[name] is Method.KEXEC for name in names)
         elif act == "approve":
             _, names, grants = what
-            if any(grant.level == self.plan.options.level for grant in grants.values()):
+            if KERNEL in grants or any(one.level == self.plan.options.level for one in grants.values()):
+                assert KERNEL not in grants or all(self.methods[name] is Method.KEXEC for name in names)
                 self.forward(state, names)
+
+    def staged(self, run: set[str], builds: dict[str, Any]) -> None:
+        """A level is named for the kernel builds that these hosts run; for all, where one is not known."""
+        every = set(self.plan.grants)
+        assert set(builds) == (every if "" in run else run & every)
 
     def told(self, names: list[str], approval: dict[str, Any]) -> None:
         """Nobody is sent where the ledger does not let it go."""

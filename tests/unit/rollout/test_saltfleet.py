@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import time
 import zlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, Optional
 
 import pytest
@@ -86,6 +88,40 @@ def fleet_of(stand: Stand, master: Master, **given: Any) -> SaltFleet:
     )
 
 
+class Package:
+    """As much of the package ``salt`` as a master is reached by."""
+
+    def __init__(self, stand: Stand) -> None:
+        self.open: list[str] = []
+        self.returners = {"mysql.get_jid": stand.cached, "local_cache.get_jid": lambda jid: {"local": {}}}
+        self.connect_pub = lambda timeout: self.open.append("connected")
+        self.client = SimpleNamespace(get_local_client=lambda mopts: self._opened("client"))
+        jid = SimpleNamespace(gen_jid=lambda opts: opts["number"])
+        event = SimpleNamespace(get_event=lambda node, opts, listen: self._opened("bus"))
+        self.utils = SimpleNamespace(event=event, jid=jid)
+        self.exceptions = SimpleNamespace(SaltException=Refused)
+
+    @contextlib.contextmanager
+    def _opened(self, what: str) -> Iterator[Any]:
+        self.open.append(what)
+        yield self
+        self.open.remove(what)
+
+
+@pytest.mark.parametrize("external", [None, "mysql"])
+def test_what_a_master_is_made_of(stand: Stand, external: Optional[str]) -> None:
+    """Returns are read where this master keeps them; its bus listens before anything is sent."""
+    package = Package(stand)
+    stand.cache["1"] = {"a": {"return": 1}}
+    opts = {"number": 7, "master_job_cache": "local_cache", "ext_job_cache": external}
+    with saltfleet.of_master(opts, package) as means:
+        assert package.open == ["bus", "connected", "client"]
+        assert set(means.cached("1")) == ({"a"} if external else {"local"})
+        assert means.new_jid() == "7"
+        assert means.errors == (Refused, OSError)
+    assert package.open == ["connected"]
+
+
 def test_jobs_go_to_lists_and_carry_what_hosts_understand(stand: Stand, master: Master) -> None:
     fleet = fleet_of(stand, master)
     approval = {"ledger_id": "l", "rev": 3, "builds": {}}
@@ -102,6 +138,7 @@ def test_jobs_go_to_lists_and_carry_what_hosts_understand(stand: Stand, master: 
 def test_a_level_in_testing_travels_with_the_stage_job(stand: Stand, master: Master) -> None:
     done = published(master, 1)
     fleet = fleet_of(stand, master)
+    assert fleet.in_testing(BUILD, 1)
     builds = {BUILD: {"level": 1, "sha256": done["sha256"]}}
     fleet.publish("1", Verb.STAGE, ["a"], {"builds": builds, "spread": 5.0})
     payload = stand.calls[0][3]["payloads"][BUILD]
@@ -109,7 +146,7 @@ def test_a_level_in_testing_travels_with_the_stage_job(stand: Stand, master: Mas
     assert [data] == [path.read_bytes() for path in (master.withheld / RELEASE).glob("*.ko")]
     assert "status: testing" in payload["catalog"]
     promote(master, 1, None, None, BY)
-    assert fleet.payload(BUILD, 1) is None
+    assert not fleet.in_testing(BUILD, 1)
     fleet.publish("2", Verb.STAGE, ["a"], {"builds": builds, "spread": 5.0})
     assert "payloads" not in stand.calls[1][3]
 
@@ -177,6 +214,34 @@ def test_a_hint_that_was_early_is_looked_for_again(stand: Stand, master: Master)
     fleet.wait(20)
     assert time.monotonic() - began < 10
     assert "a" in fleet.returns("1")
+
+
+def test_who_has_started_is_asked_at_once(stand: Stand, master: Master) -> None:
+    """It was away when it was asked; others are not disturbed, nor is it asked for ever."""
+    fleet = fleet_of(stand, master)
+    fleet.publish("1", Verb.LOOK, ["a", "b"], {})
+    fleet.publish("2", Verb.MOVE, ["a"], {"approval": {}})
+    for number in range(2 * saltfleet.WOKEN):
+        stand.tags = ["salt/minion/a/start"]
+        fleet.wait(20)
+        assert fleet.returns("1") == {} and fleet.returns("2") == {}
+        if number == 0:
+            assert [(hosts, fun) for hosts, fun, *_ in stand.calls[2:]] == [(["a"], "livepatch.brief")]
+    assert len(stand.calls) == 2 + saltfleet.WOKEN
+    stand.cache["20261124"] = {"a": {"return": 1}}
+    assert "a" in fleet.returns("1")
+
+
+def test_what_hosts_are_told_that_restart(stand: Stand, master: Master) -> None:
+    fleet = fleet_of(stand, master)
+    given = {"method": "kexec", "kernel": "6.1", "drain": None, "undrain": None}
+    for verb in (Verb.CHECK, Verb.LEAVE, Verb.FINISH):
+        fleet.publish("1", verb, ["a"], given if verb is not Verb.FINISH else {})
+    assert [(fun, kwarg) for _, fun, _, kwarg, *_ in stand.calls] == [
+        ("livepatch_restart.check", given),
+        ("livepatch_restart.leave", given),
+        ("livepatch_restart.finish", {}),
+    ]
 
 
 def test_forged_hints_do_not_keep_it_busy(

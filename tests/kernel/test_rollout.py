@@ -6,6 +6,8 @@ One site for the module; its tests follow each other. The last takes a kernel do
 from __future__ import annotations
 
 import contextlib
+import getpass
+import itertools
 import os
 import signal
 import sys
@@ -20,7 +22,13 @@ import pytest
 from lab import kernels, minion
 from lab.errors import GuestError
 from lab.fixtures import watched
+from lab.guest import Guest
 from lab.site import Site
+from livepatch_core.catalog import publish, standing
+from livepatch_core.catalog.author import Author
+from livepatch_core.catalog.calls import now
+from livepatch_core.catalog.entry import Publication, parse_fixes
+from livepatch_core.catalog.settings import parse_master
 from tests.integration.rollout.typed import Begun
 from tests.kernel.livepatches import build
 
@@ -31,13 +39,23 @@ HOSTS = {  # kernel, domain
     "hv4": ("6.1-cloud", "rack2"),
 }
 OTHERS = ("hv2", "hv3", "hv4")
+LEVELS = {"lp_level_1": "", "lp_level_2": "", "lp_nanosleep": "a test", "lp_moody": "a test"}  # and its loss
 WORDS = {0: "VmallocChunk", 1: "VMALLOCCHUNK", 2: "VMALLOCTOTAL"}
-# Levels 1 and 2 are good. 3 patches what sleeping tasks are in, so that each waits for the kernel's signal
-# after 15 s: a host whose deadline is shorter stalls; where /root/picky is a probe does not like it. 4 panics
-# where /var/lib/moody-panic is.
+# Levels 1 and 2 are good. 3 patches what a sleeping task is in, which holds it up until the kernel's signal
+# after 15 s: a host with a sleeper and a deadline below that stalls; where /root/picky is a probe does not
+# like it. 4 panics where /var/lib/moody-panic is.
 STALLS = ILL = 3
 DEADLY = 4
 PROBE = "#!/bin/sh\n[ -e /root/picky ] && ls /sys/kernel/livepatch | grep nanosleep\nexit 0\n"
+# Every job is a fork of the minion's main process: what that has imported costs none of them the seconds that
+# an emulated processor needs for it.
+WHOLE_LIBRARY = """
+import livepatch_core.host.apply, livepatch_core.host.byhand, livepatch_core.host.cves
+import livepatch_core.host.lastact, livepatch_core.host.stage, livepatch_core.restart.kernel
+
+def whole_library():
+    return {}
+"""
 WITHIN = 900.0  # seconds for one rollout, on a machine that has much else to do
 OPTIONS = {
     "canaries": "[hv1]",
@@ -47,12 +65,16 @@ OPTIONS = {
     "look_every": "2",
     "max_per_domain": "1",
     "stage_spread": "0",
-    "stage_deadline": "180",
+    "stage_deadline": "180",  # nor these
     "move_deadline": "300",
     "late": "report",
     "thresholds": "{failed: 0, stalled: 0, unreachable: 0, lost: 0}",
-    "timeout": "120",
+    "timeout": "60",  # not waited for where all answer
 }
+ONE_IS_AWAY = {"timeout": "45"}  # waited for
+ONE_WILL_DIE = {"move_deadline": "20", "stage_deadline": "30"}  # each is waited for twice: up, and back
+STALL_DEADLINE = 8  # seconds
+BREATH = 2.0  # seconds between two runs of states, each of which takes an emulated processor for as long
 WHY = "why=a test"
 TREE = "/root/livepatch"  # the extension, in a guest
 SALT_RUN = str(Path(sys.executable).with_name("salt-run"))
@@ -70,14 +92,13 @@ class Scene:
                 stack.enter_context(watched(host.guest))
         for role in sorted({role for role, _ in HOSTS.values()}):
             self._publish(role)
-        self.call("saltutil.refresh_modules", **{"async": False})
-        self.levels()  # the first job loads what all others have then
+        self.levels()
 
     def _start(self, name: str) -> minion.Minion:
         role, domain = HOSTS[name]
         own: dict[str, Any] = {"probes": [{"fun": "cmd.run", "args": ["/bin/sh /root/probe"], "equals": ""}]}
         if name == "hv4":
-            own.update(deadline=8, reversal_deadline=60)  # the kernel signals sleepers after 15
+            own.update(deadline=STALL_DEADLINE, reversal_deadline=60)
         config = {
             **minion.lean(),
             "grains": {"failure_domain": domain, "role": "hypervisor"},
@@ -86,20 +107,23 @@ class Scene:
             "module_dirs": [TREE],
             "utils_dirs": [f"{TREE}/_utils"],
         }
-        host = minion.start(self.site.master, kernels.kernel(role), name, config=config)
-        host.guest.put("/root/probe", PROBE)
-        for folder in ("_modules", "_states", "_utils"):
-            host.guest.put_tree(self.site.project / folder, f"{TREE}/{folder}")
-        return host
+        return minion.start(self.site.master, kernels.kernel(role), name, config=config, bring=self._bring)
+
+    def _bring(self, guest: Guest) -> None:
+        guest.put("/root/probe", PROBE)
+        for folder in ("_grains", "_modules", "_states", "_utils"):
+            guest.put_tree(self.site.project / folder, f"{TREE}/{folder}")
+        guest.put(f"{TREE}/_grains/whole_library.py", WHOLE_LIBRARY)
 
     def _publish(self, role: str) -> None:
-        kernel = kernels.kernel(role)
-        modules = build(kernel)
-        lacking = "loss=a test"
-        self.site.publish(modules["lp_level_1"], "fixes=CVE-2026-1")
-        self.site.publish(modules["lp_level_2"], "fixes=CVE-2026-2")
-        self.site.publish(modules["lp_nanosleep"], "fixes=CVE-2026-3", lacking)
-        self.site.publish(modules["lp_moody"], "fixes=CVE-2026-4", lacking)
+        """As livepatch_catalog does it, which needs seconds each time to start."""
+        modules, by = build(kernels.kernel(role)), Author("root", "a test", now())
+        own = {"catalog_dir": str(self.site.levels), "state_dir": str(self.site.state)}
+        master = parse_master(own, str(self.site.master.directory / "cache"), getpass.getuser())
+        for number, (name, loss) in enumerate(LEVELS.items(), 1):
+            wanted = Publication(by, number, fixes=parse_fixes(f"CVE-2026-{number}"), loss=loss)
+            build_id = publish.publish(master, modules[name].read_bytes(), wanted)["kernel_build"]
+            standing.promote(master, number, build_id, None, by)
 
     # -- commands
 
@@ -144,9 +168,9 @@ class Scene:
         said = (self.members[name].guest.exec("cat /proc/meminfo", check=True).text for name in hosts)
         return all(WORDS[level] in text for text in said)
 
-    def acts(self) -> dict[str, list[str]]:
+    def acts(self, hosts: tuple[str, ...] = tuple(HOSTS)) -> dict[str, list[str]]:
         """What each host wrote down, in a word for each act."""
-        found = self.call("livepatch.history", limit=1000)
+        found = self.call("livepatch.history", hosts=hosts, limit=1000)
         return {name: [f"{one['act']} {one['patch']}" for one in entries] for name, entries in found.items()}
 
 
@@ -155,13 +179,16 @@ class Holding(threading.Thread):
 
     def __init__(self, scene: Scene) -> None:
         super().__init__(daemon=True)
-        self.scene, self.hosts, self.runs = scene, list(HOSTS), 0
+        self.scene, self.runs = scene, 0
+        self.away: set[str] = set()  # left out
         self.ended = threading.Event()
         self.start()
 
     def run(self) -> None:
-        while not self.ended.is_set():
-            for host in list(self.hosts):
+        for host in itertools.cycle(HOSTS):
+            if self.ended.wait(BREATH):
+                return
+            if host not in self.away:
                 arguments = ("livepatch.applied", "held")
                 done = self.scene.site.master.cmd(
                     [host], "state.single", *arguments, tgt_type="list", timeout=60
@@ -191,22 +218,25 @@ def holding(scene: Scene) -> Iterator[Holding]:
 
 
 def test_canary_waves_done_and_a_host_that_was_away(scene: Scene, holding: Holding) -> None:
-    """hv3 is off when it is planned; it comes back and catches up, under the same soak."""
-    holding.hosts.remove("hv3")
+    """hv3 is off when it is planned; it comes back and catches up, under the same soak. Meanwhile whoever
+    drives the rollout is killed."""
+    holding.away.add("hv3")
     away = scene.members["hv3"].guest.process.pid
     os.kill(away, signal.SIGSTOP)
     try:
         rollout = scene.begin(
-            "rollout", "hv*", "1", WHY, **{**OPTIONS, "late": "catch_up", "late_for": "3600", "timeout": "90"}
+            "rollout", "hv*", "1", WHY, **{**OPTIONS, **ONE_IS_AWAY, "late": "catch_up", "late_for": "3600"}
         )
         rollout.until_said("canaries: soak")
         assert scene.kernels_say(1, ("hv1",))
         assert scene.kernels_say(0, ("hv2", "hv4"))  # in spite of whoever holds them to their level
-        rollout.until_said("late")
+        rollout.until_said("wave 1 dispatch")
+        rollout.kill()
+        watching = scene.begin_quietly("watch")
+        watching.until_said(": late")
     finally:
         os.kill(away, signal.SIGCONT)
-    rollout.ended()  # the engine waits for whoever is late
-    done = scene.over()
+    _, done, _ = watching.ended()
     assert (done["state"], done["counts"]) == ("completed", {"healthy": 4}), done
     assert scene.kernels_say(1)
     assert scene.acts() == dict.fromkeys(HOSTS, ["load lp_level_1"])
@@ -235,11 +265,17 @@ def test_owner_and_master_killed_in_mid_wave(scene: Scene, holding: Holding) -> 
     assert scene.acts() == dict.fromkeys(HOSTS, ["load lp_level_1", "load lp_level_2"])
 
 
-def test_a_host_that_stalls_then_rolled_back_by_hand(scene: Scene) -> None:
+def test_a_host_that_stalls_then_aborted_and_rolled_back_by_hand(scene: Scene) -> None:
+    sleeper = scene.members["hv4"].guest.spawn(["sleep", "3600"])
     code, stopped = scene.rollout(STALLS, waves="['100%']", max_per_domain="2")
     assert (code, stopped["state"]) == (1, "paused"), stopped
     assert stopped["hosts"]["hv4"]["state"] == "stalled", stopped
-    assert scene.levels() == {"hv1": 3, "hv2": 3, "hv3": 3, "hv4": 2}
+    there = {"hv1": 3, "hv2": 3, "hv3": 3, "hv4": 2}
+    assert scene.levels() == there
+    sleeper.kill()
+    code, aborted = scene.verb("abort", stopped["id"], WHY)
+    assert code == 0, aborted
+    assert scene.levels() == there
     code, back = scene.verb("rollback", stopped["id"], WHY)
     assert code == 0, back
     done = scene.over()
@@ -263,10 +299,15 @@ def test_a_probe_that_fails_on_the_canary(scene: Scene, holding: Holding) -> Non
 
 def test_a_level_that_takes_its_host_down(scene: Scene) -> None:
     """Lost after the patch: nobody else gets it, who has it goes back, and it is blocked for the fleet."""
+    before = scene.acts()
     victim = scene.members["hv2"].guest
     victim.put("/var/lib/moody-panic", "")
     code, done = scene.rollout(
-        DEADLY, on_fail="rollback_all", block_on_rollback="True", move_deadline="60", stage_deadline="60"
+        DEADLY,
+        canaries="[hv1, hv2]",
+        on_fail_canary="rollback_all",
+        block_on_rollback="True",
+        **ONE_WILL_DIE,
     )
     assert code == 1
     assert done["tripped"][0]["counter"] == "lost", done
@@ -275,10 +316,13 @@ def test_a_level_that_takes_its_host_down(scene: Scene) -> None:
     alive = ("hv1", "hv3", "hv4")
     assert set(scene.levels(alive).values()) == {2}
     assert scene.kernels_say(2, alive)
+    after = scene.acts(alive)
+    assert after["hv1"][len(before["hv1"])] == "load lp_moody"
+    assert {name: after[name] for name in ("hv3", "hv4")} == {name: before[name] for name in ("hv3", "hv4")}
     states = {
         name: one["state"] for name, one in scene.verb("status", done["id"], "hosts=True")[1]["hosts"].items()
     }
-    assert states["hv1"] == "rolled_back", states
-    code, refused = scene.rollout(DEADLY)
+    assert (states["hv1"], states["hv2"]) == ("rolled_back", "lost_after_patch"), states
+    code, refused, _ = scene.begin("rollout", "hv[134]", str(DEADLY), WHY, **OPTIONS).ended()
     assert code == 1
     assert "blocked" in refused["comment"]

@@ -1,0 +1,172 @@
+"""Hosts that are started with another kernel: what they are told, and what they answer. Pure.
+
+The host keeps a record of its restart (livepatch_restart), named by the approval's rev; every look shows
+it. So one that never got the command is told apart from one that failed before it left, one that is on its
+way, one that is back and waits to be verified, and one that something else has rebooted. What makes it
+healthy is what a look shows under its new boot id: the kernel, its level, its health.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Optional
+
+from livepatch_core.rollout import outcomes
+from livepatch_core.rollout.outcomes import Finding, Seen
+from livepatch_core.rollout.state import Host, Job, State
+from livepatch_core.rollout.states import Place
+from livepatch_core.words import CheckVerdict, Flag, Kind, Verdict
+
+BUSY = (Verdict.PATCHING, Verdict.REVERTING, Verdict.STALLED)
+
+
+@dataclass(frozen=True)
+class Order:
+    """What one host was told. boot: the boot id it was to leave. levels: by kernel build, the level it is to
+    have on ``kernel``; bare: none is needed. returned: it was told already to finish."""
+
+    ledger_id: str
+    rev: int
+    boot: str
+    kernel: str
+    levels: Mapping[str, int]
+    bare: bool
+    returned: bool = False
+
+
+def order_for(state: State, host: Host) -> Order:
+    levels = {build: one.level for build, one in state.plan.arrivals.get(host.kernel, {}).items()}
+    bare = state.plan.options.bare
+    return Order(state.ledger_id, host.forward_rev, host.boot, host.kernel, levels, bare, host.returned)
+
+
+def check_arguments(state: State, job: Job) -> dict[str, Any]:
+    options = state.plan.options
+    hooks = {"drain": options.drain, "undrain": options.undrain}
+    return {"method": str(_method(state, job)), "kernel": options.kernel, **hooks}
+
+
+def leave_arguments(state: State, job: Job) -> dict[str, Any]:
+    """Beside the approval; hosts of one approval are started with one kernel."""
+    kernel = state.hosts[next(iter(job.pending))].kernel
+    why = f"rollout {state.id}: {state.by.get('why', '')}"
+    deadline = state.plan.options.drain_deadline
+    return {**check_arguments(state, job), "kernel": kernel, "reason": why, "deadline": deadline}
+
+
+def _method(state: State, job: Job) -> str:
+    return state.hosts[next(iter(job.pending))].placing.method
+
+
+def checked(entry: object, state: State) -> Finding:
+    """The answer to the question whether it could be restarted; ``there``: it has nothing to do."""
+    document = outcomes.document_of(entry)
+    unread = Finding(Place.FAILED, Kind.INTERNAL, f"its answer cannot be read: {outcomes.shown(entry)}")
+    if document is None or not isinstance(document.get("result"), bool):
+        return unread
+    if document["result"] is False:
+        return outcomes.refused(document)
+    seen, kernel = outcomes.read_look(document.get("look")), document.get("kernel")
+    if seen is None or not isinstance(kernel, str) or not kernel:
+        return unread
+    if seen.verdict in BUSY:
+        return Finding(Place.FAILED, Kind.BUSY, f"a transition is running there: {seen.comment}")
+    if not state.plan.arrivals.get(kernel) and not state.plan.options.bare:
+        return Finding(Place.FAILED, Kind.UNCOVERED, f"there is no level for kernel {kernel}")
+    there = kernel == seen.release and Flag.REBOOT_OWED not in seen.flags
+    return Finding(
+        Place.STAGED, boot=seen.boot, build=seen.build, level=seen.level, there=there, kernel=kernel
+    )
+
+
+def left(entry: object) -> Finding:
+    """What the order to leave returned. MOVING: it is on its way, or only a look can tell."""
+    document = outcomes.document_of(entry)
+    if document is None or not isinstance(document.get("result"), bool) or "test" in document:
+        return Finding(Place.MOVING, text=f"its answer does not tell: {outcomes.shown(entry)}")
+    if document["result"] is True:
+        own = document.get("restart")
+        return Finding(Place.MOVING, leaves=isinstance(own, Mapping) and own.get("stage") == "leaving")
+    found = outcomes.refused(document)
+    return Finding(Place.MOVING, text=found.text) if found.kind == Kind.BUSY else found
+
+
+def looked(entry: object, order: Order, *, overdue: bool) -> Finding:
+    """What a look at a host that was told to leave says. APPROVED: it never got the command. RETURNED: it is
+    to be finished, which takes one that never left back to where it was."""
+    seen = outcomes.read_look(outcomes.document_of(entry))
+    if seen is None:
+        return Finding(Place.FAILED, Kind.INTERNAL, f"what it is cannot be read: {outcomes.shown(entry)}")
+    own = seen.restart
+    if "error" in own:
+        return Finding(Place.FAILED, Kind.JOURNAL, str(own["error"]))
+    if (own.get("ledger_id"), own.get("rev")) != (order.ledger_id, order.rev):
+        return _never_told(seen, order)
+    if own.get("stage") == "done":
+        return ended(seen, order)
+    here = own.get("boot_id") == seen.boot
+    if here and not overdue:
+        return Finding(Place.MOVING, text=f"it is {own.get('stage')}", leaves=own.get("stage") == "leaving")
+    if overdue and order.returned:
+        what = "it never left" if here else "it is back"
+        return Finding(Place.FAILED, Kind.STALLED, f"{what}, and was not finished in time: {seen.comment}")
+    return Finding(Place.RETURNED, boot=seen.boot, build=seen.build)
+
+
+def _never_told(seen: Seen, order: Order) -> Finding:
+    if order.boot and seen.boot != order.boot:
+        return Finding(Place.LOST, Kind.HEALTH, "it was restarted, and not by this rollout")
+    if seen.restart.get("stage") == "done" or not seen.restart:
+        return Finding(Place.APPROVED, text="the command has not reached it")
+    return Finding(Place.FAILED, Kind.CONFLICT, f"an earlier restart there is {seen.restart.get('stage')}")
+
+
+def finished(entry: object, order: Order) -> Finding:
+    """What the order to finish returned. MOVING where only another look can tell."""
+    document = outcomes.document_of(entry)
+    seen = outcomes.read_look(document.get("look")) if document is not None else None
+    if document is None or seen is None or not isinstance(document.get("result"), bool):
+        return Finding(Place.MOVING, text=f"its answer does not tell: {outcomes.shown(entry)}")
+    found = outcomes.refused(document)
+    if document["result"] is False and found.kind == Kind.BUSY:
+        return Finding(Place.MOVING, text=found.text)
+    if seen.restart.get("stage") != "done" or seen.restart.get("rev") != order.rev:
+        return found if document["result"] is False else Finding(Place.MOVING, text="it is not done yet")
+    return ended(seen, order)
+
+
+def ended(seen: Seen, order: Order) -> Finding:
+    """A restart that is done: how it ended, and whether what is there now is what it says."""
+    own = seen.restart
+    found = _problem(seen, order)
+    place, kind, text = (Place.HEALTHY, "", "") if found is None else (Place.FAILED, *found)
+    if own.get("boot_id") == seen.boot:
+        return Finding(place, kind, text)
+    return Finding(place, kind, text, boot=seen.boot, build=seen.build, away=_seconds(own))
+
+
+def _problem(seen: Seen, order: Order) -> Optional[tuple[str, str]]:
+    own = seen.restart
+    comment = str(own.get("comment", ""))
+    if own.get("result") is not True or own.get("owed"):
+        return str(own.get("kind") or Kind.INTERNAL), comment
+    evidence = own.get("evidence")
+    if not isinstance(evidence, Mapping) or evidence.get("boot_id") != seen.boot or seen.boot == order.boot:
+        return Kind.HEALTH, "it was restarted once more after it had been verified"
+    if evidence.get("as_asked") is not True or seen.release != order.kernel:
+        return Kind.KERNEL_MISMATCH, f"kernel {order.kernel} was asked for, {seen.release} runs"
+    level = order.levels.get(seen.build, 0 if order.bare else None)
+    if level is None:
+        return Kind.UNCOVERED, f"there is no level for its kernel build {seen.build} ({seen.release})"
+    if not outcomes.at_level(seen, level):
+        return Kind.INTERNAL, f"it is at level {seen.level}, not {level}: {seen.comment}"
+    if seen.health == CheckVerdict.FAIL:
+        return Kind.HEALTH, "it is not as well as before it left"
+    return None
+
+
+def _seconds(own: Mapping[str, Any]) -> Optional[float]:
+    evidence = own.get("evidence")
+    away = evidence.get("away") if isinstance(evidence, Mapping) else None
+    return float(away) if isinstance(away, (int, float)) and not isinstance(away, bool) else None
