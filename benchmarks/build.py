@@ -2,17 +2,22 @@
 
     python -m benchmarks.build --cache DIR [--release 6.1.0-56-amd64] [--runs 5]
 
-One-file diffs of different sizes, each built ``--runs`` times with warm caches. kpatch-build and klp-build
-compile the whole kernel first; that is *estimated*: the rate of compiling sampled files, times their number.
+With an empty DIR: what fetching the kernel's parts takes, and the first build, which reads the kernel's
+image. Then one-file diffs of different sizes, each built ``--runs`` times with warm caches. kpatch-build and
+klp-build compile the whole kernel first; that is *estimated*: the rate of compiling sampled files, times
+their number.
 """
 
 from __future__ import annotations
 
 import argparse
 import statistics
+import sys
 import tempfile
 import time
 from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "_utils"))
 
 from livepatch_core.build import debian
 from livepatch_core.build.builder import Options, build
@@ -37,16 +42,20 @@ EDITS: dict[str, Edits] = {
 }
 
 
+def timed_build(target: Target, cache: Path, edits: Edits) -> tuple[float, dict[str, float]]:
+    """Seconds of one build, all and by stage."""
+    text = diff(target.source, edits)
+    begin = time.monotonic()
+    built = build(target, [text], Options("bench", cache=cache), scratch=cache / "scratch")
+    return time.monotonic() - begin, built.seconds
+
+
 def measure(target: Target, cache: Path, runs: int) -> list[float]:
     """Prints a line for each kind of diff; all times."""
     times = []
     for name, edits in EDITS.items():
-        text, own, stages = diff(target.source, edits), [], {}
-        for _ in range(runs):
-            begin = time.monotonic()
-            built = build(target, [text], Options("bench", cache=cache), scratch=cache / "scratch")
-            own.append(time.monotonic() - begin)
-            stages = built.seconds
+        done = [timed_build(target, cache, edits) for _ in range(runs)]
+        own, stages = [seconds for seconds, _ in done], done[-1][1]
         times += own
         parts = ", ".join(f"{stage} {seconds:.1f}" for stage, seconds in stages.items() if seconds >= 0.05)
         print(f"{name:12} median {statistics.median(own):5.1f} s   last: {parts}", flush=True)
@@ -71,11 +80,17 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=5)
     arguments = parser.parse_args()
     begin = time.monotonic()
-    target = debian.fetch(arguments.release, arguments.cache, print).absolute()
-    print(f"source, headers and image: {time.monotonic() - begin:.1f} s")
-    times = sorted(measure(target, arguments.cache.absolute(), arguments.runs))
+    cold = debian.cached_target(arguments.release, arguments.cache) is None
+    cache = arguments.cache.absolute()
+    target = debian.fetch(arguments.release, cache, print).absolute()
+    fetched = time.monotonic() - begin
+    first, _ = timed_build(target, cache, EDITS["small file"])
+    times = sorted(measure(target, cache, arguments.runs))
     median, p90 = statistics.median(times), times[min(len(times) - 1, int(len(times) * 0.9))]
     print(f"all: median {median:.1f} s, p90 {p90:.1f} s")
+    if cold:
+        print(f"from nothing: {fetched:.1f} s to fetch the parts, {first:.1f} s the first build, "
+              f"{fetched + first - median:.1f} s more than a warm one")  # fmt: skip
     whole = compile_rate(target) * WHOLE_KERNEL / 2  # two cores
     print(f"a kernel build: about {whole / 3600:.1f} h (estimate), {whole / median:.0f} times as long")
 

@@ -2,6 +2,7 @@
 backwards to the newer kernel.
 
 python benchmarks/build_corpus.py --cache DIR build [--sample 40] [--seed 1] # resumable; prints the table
+python benchmarks/build_corpus.py --cache DIR build --workers 2 --deadline 7200 # in the background
 python benchmarks/build_corpus.py --cache DIR build --again fan-out failed # judges these once more
 python benchmarks/build_corpus.py --cache DIR table
 
@@ -11,6 +12,8 @@ not is no patch and is not judged, a header that reaches too much or not. The or
 seed's, so that whatever has been judged is a random sample. Nothing of the sources is kept but in the cache;
 results are one JSON line for each file, so that a stopped run goes on where it was; a later line of a file
 replaces an earlier one. Modules are built without ``replace``, so that a guest can hold many at once.
+Beside the seconds of the clock stands the processor time, which says what a file costs on a machine that
+does other things too.
 """
 
 from __future__ import annotations
@@ -18,14 +21,18 @@ from __future__ import annotations
 import argparse
 import difflib
 import json
+import multiprocessing
 import os
 import random
 import re
+import resource
 import statistics
 import sys
 import tempfile
 import time
 from collections import Counter
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -33,9 +40,9 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "_utils"))
 
+from livepatch_core.build import commands, debian, patchset, tree
 from livepatch_core.build import compile as compiling
-from livepatch_core.build import debian, patchset, tree
-from livepatch_core.build.builder import Options, build
+from livepatch_core.build.builder import Built, Options, build
 from livepatch_core.build.compile import Complaint
 from livepatch_core.build.headers import Graph, read_graph
 from livepatch_core.build.kernelimages import Kernel
@@ -72,6 +79,7 @@ class Result:
     kind: str = ""
     message: str = ""
     seconds: float = 0.0
+    processor: float = 0.0  # seconds of all processors, the compiler's included
     files: list[str] = field(default_factory=list)
     objects: list[str] = field(default_factory=list)
     functions: list[str] = field(default_factory=list)
@@ -195,49 +203,60 @@ def changed_words(diff: str) -> list[str]:
     return sorted(set(re.findall(r"[A-Za-z_]\w*", "\n".join(lines))))
 
 
+def spent() -> float:
+    """Processor seconds of this process and of all that it has waited for."""
+    usages = (resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+    return sum(usage.ru_utime + usage.ru_stime for usage in usages)
+
+
 def attempt(corpus: Corpus, path: str, output: Path) -> Result:
     """Build one file's diff, growing it by what the compiler asks for."""
-    files, begin = [path], time.monotonic()
+    files, begin, before = [path], time.monotonic(), spent()
     for _ in range(ROUNDS):
         known = corpus.judged.get(tuple(sorted(files)))
         if known is not None:
             return replace(known, path=path)
-        diffs = [corpus.diff(file) for file in files]
-        name = "c_" + re.sub(r"\W+", "_", path[:-2])[-50:].strip("_").lower()
-        try:
-            begin = time.monotonic()
-            built = build(
-                corpus.target,
-                diffs,
-                Options(name, replace=False, cache=corpus.cache),
-                scratch=corpus.cache / "scratch",
-                kernel=corpus.kernel,
-            )
-        except Refused as said:
-            wide = said.refusal is Refusal.FAN_OUT
-            refused = (corpus.incomplete(path, files) if wide else None) or said
-            more = grow(corpus, refused, files)
-            if not more:
-                seconds = time.monotonic() - begin
-                return Result(path, "refused", str(refused.refusal), str(refused)[:600], seconds, files)
-            files = [*more, *files]
-            continue
-        seconds = time.monotonic() - begin
-        module = output / f"{name}.ko"
-        module.write_bytes(built.module or b"")
-        functions = [f"{u.owner}:{f.old_name}" for u in built.units for f in u.functions]
-        return Result(
-            path,
-            "built",
-            "",
-            "",
-            seconds,
-            files,
-            sorted({u.owner for u in built.units}),
-            functions,
-            module.name,
+        begin, before = time.monotonic(), spent()
+        # A grown diff may touch many files: whether it is enough for this one is seen in one compilation.
+        alone = len(files) == 1
+        built = (None if alone else corpus.incomplete(path, files)) or _build(corpus, path, files)
+        if isinstance(built, Built):
+            return _built(path, files, built, output, (time.monotonic() - begin, spent() - before))
+        unseen = alone and built.refusal is Refusal.FAN_OUT
+        refused = (corpus.incomplete(path, files) if unseen else None) or built
+        more = grow(corpus, refused, files)
+        if not more:
+            seconds, processor = time.monotonic() - begin, spent() - before
+            message = str(refused)[:600]
+            return Result(path, "refused", str(refused.refusal), message, seconds, processor, files)
+        files = [*more, *files]
+    return Result(path, "refused", str(Refusal.PATCHED_COMPILE), "still incomplete", files=files)
+
+
+def _name(path: str) -> str:
+    return "c_" + re.sub(r"\W+", "_", path[:-2])[-50:].strip("_").lower()
+
+
+def _build(corpus: Corpus, path: str, files: list[str]) -> Built | Refused:
+    try:
+        return build(
+            corpus.target,
+            [corpus.diff(file) for file in files],
+            Options(_name(path), replace=False, cache=corpus.cache),
+            scratch=corpus.cache / "scratch",
+            kernel=corpus.kernel,
         )
-    return Result(path, "refused", str(Refusal.PATCHED_COMPILE), "still incomplete", 0.0, files)
+    except Refused as refused:
+        return refused
+
+
+def _built(path: str, files: list[str], built: Built, output: Path, times: tuple[float, float]) -> Result:
+    """The result of a build whose module is written down; ``times``: seconds, and those of processors."""
+    module = f"{_name(path)}.ko"
+    (output / module).write_bytes(built.module or b"")
+    functions = [f"{u.owner}:{f.old_name}" for u in built.units for f in u.functions]
+    owners = sorted({unit.owner for unit in built.units})
+    return Result(path, "built", "", "", *times, files, owners, functions, module)
 
 
 def grow(corpus: Corpus, refused: Refused, files: list[str]) -> list[str]:
@@ -259,25 +278,44 @@ def read_results(path: Path) -> dict[str, Result]:
     return {row["path"]: Result(**row) for row in rows}
 
 
-def run(corpus: Corpus, results: Path, paths: list[str], again: frozenset[str] = frozenset()) -> None:
+def judge(corpus: Corpus, path: str, output: Path) -> Result:
+    """What becomes of one file, whatever that is."""
+    try:
+        return attempt(corpus, path, output)
+    except Exception as error:  # noqa: BLE001 - anything but a refusal is a defect, and the run must show it
+        return Result(path, "failed", type(error).__name__, str(error)[:600])
+
+
+def _known(results: dict[str, Result]) -> dict[tuple[str, ...], Result]:
+    return {tuple(sorted(result.files)): result for result in results.values() if result.files}
+
+
+def run(
+    corpus: Corpus, results: Path, paths: list[str], again: frozenset[str] = frozenset(), workers: int = 1
+) -> None:
     """Judge what has no result yet, and what ended in one of the words ``again``."""
     done = {p: r for p, r in read_results(results).items() if not {r.outcome, r.kind} & again}
-    corpus.judged = {tuple(sorted(r.files)): r for r in done.values() if r.files}
+    corpus.judged = _known(done)
     output = results.parent / "modules"
     output.mkdir(parents=True, exist_ok=True)
-    for number, path in enumerate(paths, 1):
-        if path in done:
-            continue
-        try:
-            result = attempt(corpus, path, output)
-        except Exception as error:  # noqa: BLE001 - anything but a refusal is a defect, and the run must show it
-            result = Result(path, "failed", type(error).__name__, str(error)[:600])
+    todo = [path for path in paths if path not in done]
+    for number, result in enumerate(_judge_all(corpus, todo, output, workers), len(paths) - len(todo) + 1):
         corpus.judged.setdefault(tuple(sorted(result.files)), result)
         with results.open("a", encoding="utf-8") as file:
             file.write(json.dumps(asdict(result)) + "\n")
-        print(
-            f"{number}/{len(paths)} {path}: {result.outcome} {result.kind} {result.seconds:.1f} s", flush=True
-        )
+        said = f"{result.outcome} {result.kind} {result.seconds:.1f} s"
+        print(f"{number}/{len(paths)} {result.path}: {said}", flush=True)
+
+
+def _judge_all(corpus: Corpus, paths: list[str], output: Path, workers: int) -> Iterator[Result]:
+    """In order with one worker; as they come with several, which do not see each other's results."""
+    if workers == 1:
+        yield from (judge(corpus, path, output) for path in paths)
+        return
+    corpus.kernel.image("vmlinux"), corpus.graph, corpus.headers  # read once, before the fork
+    with ProcessPoolExecutor(workers, multiprocessing.get_context("fork")) as pool:
+        for one in as_completed([pool.submit(judge, corpus, path, output) for path in paths]):
+            yield one.result()
 
 
 def judged(results: dict[str, Result]) -> list[Result]:
@@ -303,6 +341,9 @@ def table(results: dict[str, Result], total: int = 0) -> str:
     )
     p90 = times[min(len(times) - 1, int(len(times) * 0.9))]
     lines.append(f"seconds for the built ones: median {statistics.median(times):.1f}, p90 {p90:.1f}")
+    busy = sorted(r.processor for r in built) or [0.0]
+    p90 = busy[min(len(busy) - 1, int(len(busy) * 0.9))]
+    lines.append(f"processor seconds for the built ones: median {statistics.median(busy):.1f}, p90 {p90:.1f}")
     return "\n".join(lines)
 
 
@@ -315,16 +356,20 @@ def main() -> None:
     parser.add_argument("--sample", type=int, default=0, help="how many files, in --seed's order; 0 = all")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--again", nargs="*", default=(), help="outcomes and refusals to judge once more")
+    parser.add_argument("--workers", type=int, default=1, help="files judged at once")
+    parser.add_argument("--deadline", type=float, default=commands.DEADLINE, help="seconds for a compiler")
     parser.add_argument("command", choices=("build", "table"))
     arguments: Any = parser.parse_args()
     results = arguments.results or arguments.cache / "corpus" / "results.jsonl"
     results.parent.mkdir(parents=True, exist_ok=True)
     total = 0
     if arguments.command == "build":
+        commands.DEADLINE = arguments.deadline
         corpus = Corpus(arguments.cache)
         paths = corpus.ordered(arguments.seed)
         total = len(paths)
-        run(corpus, results, paths[: arguments.sample or total], frozenset(arguments.again))
+        again = frozenset(arguments.again)
+        run(corpus, results, paths[: arguments.sample or total], again, arguments.workers)
     print(table(read_results(results), total))
 
 

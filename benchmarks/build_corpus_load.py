@@ -3,6 +3,8 @@ reverted and removed.
 
 python -m benchmarks.build_corpus_load --cache DIR [--batch 40] [--results FILE] # resumable; prints the table
 
+python -m benchmarks.build_corpus_load --cache DIR --under net security --parts network system
+
 A module that patches kernel modules has those loaded first. A batch's modules are in force together while
 corpus_workload/ runs; a kprobe at each new function counts how often it ran. "clean": the kernel
 log holds no warning, bug or oops from the module's loading to its removal.
@@ -19,11 +21,12 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from benchmarks import corpus_guest
-from benchmarks.build_corpus import Result, read_results
+from benchmarks.build_corpus import RELEASE, Result, read_results
 from lab import kernels
 from lab.errors import GuestError
 from lab.guest import Guest
 from lab.guest import Result as Ended
+from lab.kernels import Kernel
 
 PREFIX = "c_"  # of the modules' names, see build_corpus.attempt()
 UNCLEAN = re.compile(
@@ -63,6 +66,18 @@ def parse_counts(text: str) -> dict[str, dict[str, int]]:
     return found
 
 
+def fresh_lines(seen: Sequence[str], now: Sequence[str]) -> list[str]:
+    """What the kernel log says that it did not say before; that it has lost lines is a complaint too.
+
+    Its last line may have grown since: the kernel continues lines.
+    """
+    before, last = list(seen[:-1]), "".join(seen[-1:])
+    rest = list(now[len(before) :])
+    if list(now[: len(before)]) != before or not "".join(rest[:1]).startswith(last):
+        return ["BUG: the kernel's log has dropped lines: what they said is not known", *now]
+    return rest[1:] if rest[:1] == [last] else rest
+
+
 def complaints(lines: Sequence[str]) -> list[str]:
     """What the kernel log says that it should not, each with the lines before it that explain it."""
     found: list[str] = []
@@ -80,13 +95,13 @@ class Batch:
         self.guest, self.modules, self.journal = guest, modules, journal
         self.rows: dict[str, Loaded] = {}
         self.active: list[str] = []
-        self._seen = len(guest.dmesg().splitlines())
+        self.handled = ""
+        self._log = guest.dmesg().splitlines()
 
     def _complaints(self) -> list[str]:
         """Lines of the kernel log since the last look that say that something is wrong."""
-        lines = self.guest.dmesg().splitlines()
-        fresh, self._seen = lines[self._seen :], len(lines)
-        return complaints(fresh)
+        seen, self._log = self._log, self.guest.dmesg().splitlines()
+        return complaints(fresh_lines(seen, self._log))
 
     def _blame(self, name: str, found: Sequence[str]) -> None:
         if found and self.rows[name].outcome == "clean":
@@ -97,7 +112,7 @@ class Batch:
 
     def load(self, result: Result) -> None:
         """Load one module and what it patches, and wait until it is in force."""
-        name = result.module.partition(".")[0]
+        name = self.handled = result.module.partition(".")[0]
         print(f"loading {name}", flush=True)
         row = self.rows[name] = Loaded(result.module, "clean")
         self.guest.put(f"/root/{name}.ko", (self.modules / result.module).read_bytes())
@@ -129,6 +144,7 @@ class Batch:
     def remove(self, name: str) -> None:
         """Revert and remove one module."""
         self.active.remove(name)
+        self.handled = name
         done = self._do("remove", name)
         if done.rc and self.rows[name].outcome == "clean":
             self.rows[name].outcome = "stalled"
@@ -136,22 +152,33 @@ class Batch:
         self._blame(name, self._complaints())
 
     def finish(self) -> None:
-        """Take all modules away, the youngest first, and write down what became of each."""
+        """Take all modules away, the youngest first, and write down what became of each as soon as it is
+        known: a run that is stopped here loses only what is still in force.
+        """
         for name in reversed(list(self.active)):
             self.remove(name)
-        self.write()
+            self.write([name])
+        self.write(list(self.rows))
 
-    def write(self) -> None:
+    def write(self, names: Sequence[str]) -> None:
         with self.journal.open("a", encoding="utf-8") as file:
-            for row in self.rows.values():
+            for row in map(self.rows.pop, names):
                 file.write(json.dumps(asdict(row)) + "\n")
                 print(row.module, row.outcome, f"{len(row.hits)}/{row.probes}", row.detail[:200], flush=True)
-        self.rows.clear()
+
+
+def guest_kernel(release: str) -> Kernel:
+    """The lab's kernel of this release: modules are built for exactly one."""
+    for kernel in kernels.table():
+        if kernel.release == release:
+            return kernel
+    known = ", ".join(kernel.release for kernel in kernels.table())
+    raise SystemExit(f"The lab has no kernel {release}, only {known}; build the corpus for one of these.")
 
 
 def run(batch: Sequence[Result], modules: Path, journal: Path, parts: Sequence[str]) -> None:
     """One guest for one batch. A guest that dies takes the blame for the module that was being handled."""
-    with corpus_guest.start(kernels.kernel("6.1")) as guest:
+    with corpus_guest.start(guest_kernel(RELEASE)) as guest:
         work = Batch(guest, modules, journal)
         try:
             for result in batch:
@@ -159,11 +186,10 @@ def run(batch: Sequence[Result], modules: Path, journal: Path, parts: Sequence[s
             work.work(parts)
             work.finish()
         except GuestError as error:
-            last = next(reversed(work.rows))
-            work.rows[last] = Loaded(work.rows[last].module, "panicked", detail=str(error)[-1500:])
+            work.rows[work.handled] = Loaded(f"{work.handled}.ko", "panicked", detail=str(error)[-1500:])
             for name in [name for name, row in work.rows.items() if row.outcome == "clean"]:
                 del work.rows[name]  # they are tried again
-            work.write()
+            work.write(list(work.rows))
 
 
 def read_rows(journal: Path) -> dict[str, Loaded]:
@@ -194,13 +220,15 @@ def main() -> None:
     parser.add_argument("--results", type=Path)
     parser.add_argument("--batch", type=int, default=40)
     parser.add_argument("--batches", type=int, default=sys.maxsize, help="stop after so many")
+    parser.add_argument("--under", nargs="+", default=[""], help="only files below these directories")
     parser.add_argument("--parts", nargs="+", default=PARTS, help="PART or PART:STEP of the workload")
     arguments = parser.parse_args()
     results = arguments.results or arguments.cache / "corpus" / "results.jsonl"
     journal = results.with_name("loaded.jsonl")
     for _ in range(arguments.batches):
         done = read_rows(journal)
-        built = {r.module: r for r in read_results(results).values() if r.outcome == "built"}
+        chosen = [r for r in read_results(results).values() if r.path.startswith(tuple(arguments.under))]
+        built = {r.module: r for r in chosen if r.outcome == "built"}
         todo = [result for module, result in built.items() if module not in done]
         if not todo:
             break

@@ -29,7 +29,7 @@ from lab import cache as lab_cache
 from lab import host
 from livepatch_core.build import compile as compiling
 from livepatch_core.build import patchset, tree
-from livepatch_core.build.builder import Options, build
+from livepatch_core.build.builder import FAN_OUT, Options, build
 from livepatch_core.build.compile import Compiled
 from livepatch_core.build.differ import Difference
 from livepatch_core.build.objectfile import (
@@ -41,7 +41,7 @@ from livepatch_core.build.objectfile import (
     read_object,
 )
 from livepatch_core.build.refusals import Refused
-from livepatch_core.build.series import apply_series
+from livepatch_core.build.series import apply_series, find_units
 
 SECTIONS = "-g0 -ffunction-sections -fdata-sections"
 # sizeof() of the records of 6.1's special sections; kpatch-build reads it from the debug information.
@@ -88,19 +88,22 @@ def _make(into: Path) -> None:
         shutil.rmtree(into / rest)
 
 
-def plain_objects(corpus: Corpus, path: str, scratch: Path) -> tuple[bytes, bytes]:
-    """Both sides of a file, compiled by the untouched tools."""
+def plain_objects(corpus: Corpus, path: str, scratch: Path) -> tuple[str, bytes, bytes]:
+    """The unit that a file is compiled as (the file itself, or what includes it), and both its sides,
+    compiled by the untouched tools.
+    """
     sources = apply_series(corpus.target.source, [corpus.diff(path)])
     target = corpus.target.absolute()
+    unit = find_units(target, sources, FAN_OUT, corpus.cache).paths[0]
     before = compiling.make_bench(target, target.source, scratch, "original")
     after = compiling.make_bench(target, scratch / "source", scratch, "patched")
     texts = {file: patchset.render(lines, directives=True) for file, lines in sources.files.items()}
     tree.source_view(target.source, after.source, texts, [os.path.dirname(path)])
     sides = [
-        compiling.compile_units(bench, [path], split=False, plain=SECTIONS)[0] for bench in (before, after)
+        compiling.compile_units(bench, [unit], split=False, plain=SECTIONS)[0] for bench in (before, after)
     ]
     one, other = (side.object if isinstance(side, Compiled) else b"" for side in sides)
-    return one, other
+    return unit, one, other
 
 
 def symbol_table(path: str, content: bytes) -> str:
@@ -125,18 +128,18 @@ def oracle(corpus: Corpus, path: str, scratch: Path) -> tuple[set[str], str]:
     It stops at a static call or jump label whose key it does not know before it says what changed: then it is
     asked again without those records.
     """
-    one, other = plain_objects(corpus, path, scratch)
+    unit, one, other = plain_objects(corpus, path, scratch)
     if not one or not other:
         return set(), "does not compile"
     for side, content in (("original", one), ("patched", other)):
         (scratch / f"{side}.o").write_bytes(content)
-    (scratch / "symtab").write_text(symbol_table(path, one), encoding="utf-8")
-    said, complaint = ask(corpus, path, scratch)
+    (scratch / "symtab").write_text(symbol_table(unit, one), encoding="utf-8")
+    said, complaint = ask(corpus, unit, scratch)
     if "unsupported" in complaint and not said:
         removed = [f"--remove-section={name}" for name in KEYED]
         for side in ("original.o", "patched.o"):
             subprocess.run(["objcopy", *removed, side], cwd=scratch, check=True)
-        said, _ = ask(corpus, path, scratch)
+        said, _ = ask(corpus, unit, scratch)
     return said, complaint
 
 

@@ -33,7 +33,8 @@ PROGRAMS = (
     "xfsprogs",
 )
 WORKLOAD = Path(__file__).resolve().parent / "corpus_workload"
-MACHINE = Machine(memory=1536)
+# The workload fills the default log (128 KiB) several times.
+MACHINE = Machine(memory=1536, cmdline=("log_buf_len=16M",))
 
 
 def root_image() -> Path:

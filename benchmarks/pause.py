@@ -151,8 +151,9 @@ def run(kernel: Kernel, rounds: int) -> dict[str, list[Gaps]]:
         }
         for _ in range(rounds):
             for name, act in acts.items():
-                found.setdefault(name, []).append(observe(listener, act))
-                print(f"{name:18} outside {found[name][-1].outside:8.3f} s", flush=True)
+                gaps = observe(listener, act)
+                found.setdefault(name, []).append(gaps)
+                print(f"{name:18} outside {gaps.outside:8.3f} s, inside {gaps.inside:8.3f} s", flush=True)
     return found
 
 

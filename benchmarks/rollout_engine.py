@@ -16,7 +16,7 @@ import time
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Any, Optional
+from typing import Any
 
 REPO = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(REPO / "_utils")]
@@ -91,8 +91,8 @@ class Fleet:
     def tell(self, tag: str, data: Mapping[str, Any]) -> None:
         pass
 
-    def payload(self, build_id: str, level: int) -> Optional[Mapping[str, Any]]:
-        return None
+    def in_testing(self, build_id: str, level: int) -> bool:
+        return False
 
 
 def look(level: int) -> dict[str, Any]:

@@ -12,6 +12,7 @@ import os
 import re
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -28,14 +29,17 @@ def steps(part: str) -> list[str]:
 def run(part: str, step: str) -> None:
     script = f". {HERE}/prepare.sh; . {HERE}/{part}.sh; step_{step}"
     begin = time.monotonic()
-    done = subprocess.run(
-        ["timeout", "-s", "KILL", str(STEP_SECONDS), "sh", "-c", script],
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        check=False,
-        env={**os.environ, "HERE": str(HERE)},
-    )
-    last = done.stderr.decode(errors="replace").strip().splitlines()[-1:]
+    with tempfile.TemporaryFile() as said:  # a daemon that a step leaves would hold a pipe open for ever
+        done = subprocess.run(
+            ["timeout", "-s", "KILL", str(STEP_SECONDS), "sh", "-c", script],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=said,
+            check=False,
+            env={**os.environ, "HERE": str(HERE)},
+        )
+        said.seek(0)
+        last = said.read().decode(errors="replace").strip().splitlines()[-1:]
     print(f"{part} {step}: {done.returncode} {time.monotonic() - begin:.1f} s {last}", flush=True)
 
 

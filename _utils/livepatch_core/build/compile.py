@@ -15,7 +15,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from livepatch_core.build import assembler, hooks, tree
+from livepatch_core.build import assembler, generated, hooks, tree
 from livepatch_core.build.commands import run
 from livepatch_core.build.refusals import Refusal, Refused
 from livepatch_core.build.target import Target, compiler, config_value
@@ -118,14 +118,17 @@ def compile_units(
     paths = list(paths)
     groups: dict[tuple[str, str], list[str]] = {}
     for path in paths:
-        groups.setdefault((_top(object_path(path)), _own_directory(bench.source, path)), []).append(path)
+        extra = _own_headers(bench.source, path) + generated.flags(bench.objects, path)
+        groups.setdefault((_top(object_path(path)), extra), []).append(path)
+        if generated.flags(bench.objects, path):
+            generated.provide(bench.source, bench.objects, bench.compiler)
     errors = {}
-    for (top, own), members in groups.items():
+    for (top, extra), members in groups.items():
         targets = [object_path(path)[len(top) + 1 :] for path in members]
         for target in targets:
             (bench.objects / top / target).unlink(missing_ok=True)
         options = [
-            f"KCFLAGS={flags}{f' -idirafter {bench.source / own}' if own else ''}",
+            f"KCFLAGS={flags}{extra}",
             "CONFIG_MODVERSIONS=",
             f"-j{jobs}",
         ]
@@ -134,8 +137,8 @@ def compile_units(
     return [_collect(bench, path, errors[path]) for path in paths]
 
 
-def _own_directory(source: Path, path: str) -> str:
-    """The directory of a source file if its Makefile says ``-I$(src)``, else "".
+def _own_headers(source: Path, path: str) -> str:
+    """The flag for a source file's own directory if its Makefile says ``-I$(src)``, else "".
 
     With ``M=`` kbuild leaves that flag relative to the build directory, where the header is not
     (scripts/Makefile.lib adds the source tree only without KBUILD_EXTMOD). Looked through after every other
@@ -145,7 +148,7 @@ def _own_directory(source: Path, path: str) -> str:
     for name in ("Kbuild", "Makefile"):
         makefile = source / directory / name
         if makefile.is_file() and _OWN_HEADERS.search(makefile.read_text(encoding="utf-8", errors="replace")):
-            return directory
+            return f" -idirafter {source / directory}"
     return ""
 
 

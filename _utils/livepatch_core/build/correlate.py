@@ -124,12 +124,12 @@ def _harmless(unit: Unit, name: str) -> bool:
     return not section.writable or piece.size == 0 or once
 
 
-def lost_statics(original: Unit, found: Correlation, changed: Iterable[str]) -> list[str]:
-    """Writable numbered variables that a changed function (original names) mentioned and nothing is paired
-    with any more.
+def lost_statics(original: Unit, found: Correlation, functions: Iterable[str]) -> list[str]:
+    """Writable numbered variables that a changed or vanished function (original names) mentioned and nothing
+    is paired with any more.
     """
     taken, lost = found.taken(), []
-    for function in changed:
+    for function in functions:
         for name in _mentioned(
             original, original.pieces[function], lambda n: n not in taken and is_numbered(n)
         ):

@@ -196,15 +196,30 @@ def _check(errors: str) -> None:
         )
 
 
-def _dependency(record: dict[str, str], prefix: str) -> str:
-    match = re.search(rf"(?:^|[\s,])({re.escape(prefix)}\S*)", record.get("Depends", ""))
+def kbuild_package(apt: PrivateApt, headers: dict[str, str]) -> tuple[str, str]:
+    """The package with kbuild's programs and its version: the headers' own, else the oldest that is served
+    and that their dependency admits.
+
+    Debian's 6.1 headers depend on ``linux-kbuild-6.1 (>= VERSION)``: once a newer kernel is out, the archives
+    keep the older kernel's source and headers, but of kbuild only the newest. Raises ``Refused`` (SOURCE).
+    """
+    match = re.search(r"(?:^|[\s,])(linux-kbuild-[^\s,]+)(?: \(>= ([^)]+)\))?", headers.get("Depends", ""))
     if match is None:
         raise Refused(
             Refusal.SOURCE,
-            f"{record.get('Package')} names no {prefix} package.",
+            f"{headers.get('Package')} names no linux-kbuild package.",
             remedy="Give the parts by path.",
         )
-    return match[1].rstrip(",")
+    name, least = match.groups()
+    served = [record["Version"] for record in apt.show(name)]
+    admitted = [version for version in served if least and _not_older(version, least)]
+    if headers["Version"] in served or not admitted:
+        return name, _required(apt, name, headers["Version"])["Version"]
+    return name, admitted[-1]
+
+
+def _not_older(version: str, other: str) -> bool:
+    return not run(["dpkg", "--compare-versions", version, "ge", other], cwd=Path("/")).status
 
 
 def _target(release: str, version: str, base: str, cache: Path, kbuild: str) -> Target:
@@ -235,7 +250,8 @@ def fetch(release: str, cache: Path, progress: Progress) -> Target:
     """Everything for ``release``. Raises ``Refused`` (SOURCE) when the archives do not serve it.
 
     The source package's version must equal the image's exactly: a security respin changes code without
-    changing the release.
+    changing the release. kbuild's programs may be newer, see ``kbuild_package``: what they do to the code
+    is compared with the image like all else.
     """
     match = _RELEASE.match(release)
     if match is None:
@@ -253,17 +269,17 @@ def fetch(release: str, cache: Path, progress: Progress) -> Target:
         apt.update()
         version = _required(apt, f"linux-image-{release}")["Version"]
         headers = _required(apt, f"linux-headers-{release}", version)
-        kbuild = _dependency(headers, "linux-kbuild-")
+        kbuild, tools = kbuild_package(apt, headers)
         _required(apt, f"linux-source-{base}", version)
         kernel = cache / "kernel" / f"{release}_{version}"
-        for package, place in (
-            (f"linux-source-{base}", cache / "source" / f"{base}_{version}"),
-            (f"linux-headers-{release}", kernel / "headers"),
-            (kbuild, kernel / "kbuild"),
-            (f"linux-image-{release}", kernel / "image"),
+        for package, exactly, place in (
+            (f"linux-source-{base}", version, cache / "source" / f"{base}_{version}"),
+            (f"linux-headers-{release}", version, kernel / "headers"),
+            (kbuild, tools, kernel / "kbuild"),
+            (f"linux-image-{release}", version, kernel / "image"),
         ):
-            progress(f"fetching {package} {version}")
-            _unpack(apt, package, version, place)
+            progress(f"fetching {package} {exactly}")
+            _unpack(apt, package, exactly, place)
         marker = cache / "kernel" / f"{release}.fetched"
         marker.write_text(f"{version} {base} {kbuild}\n", encoding="utf-8")
     return _target(release, version, base, cache, kbuild)

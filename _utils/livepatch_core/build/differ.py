@@ -318,8 +318,8 @@ class _Differ:
                     f"would mix up their contents.",
                     "Give the new static variable a name of its own.",
                 )
-        changed = [self.found.partner[name] for name in self.result.changed]
-        for name in lost_statics(self.original, self.found, changed):
+        before = [*(self.found.partner[name] for name in self.result.changed), *self.result.gone]
+        for name in lost_statics(self.original, self.found, before):
             self.result.warn(
                 Notice.STATIC_LOST,
                 name,

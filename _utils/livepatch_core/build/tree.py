@@ -48,6 +48,14 @@ def source_view(source: Path, view: Path, files: Mapping[str, str], directories:
         (view / path).write_text(text, encoding="utf-8", errors="surrogateescape")
 
 
+def open_directory(view: Path) -> None:
+    """A linked directory of a view becomes a real one with the same entries, so that more can be put in."""
+    if view.is_symlink():
+        origin = view.resolve()
+        view.unlink()
+        _link_children(origin, view, frozenset())
+
+
 def object_tree(target: Target, view: Path) -> None:
     """A build directory for one source tree: the distribution's configuration and generated headers, linked;
     outputs real.

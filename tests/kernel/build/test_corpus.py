@@ -19,10 +19,12 @@ from lab import bare, kernels
 from lab.machine import Machine
 
 SEED, FILES = 1, 40
-# 85 % of all judged files build. Of the 30 or so in a sample of 40 at least this share does in 199 of 200
-# samples; the sources that are served decide which sample it is.
+# 24 of the 31 judged files of this sample were built when it was last looked at (77 %; of all files measured
+# more are: docs/corpus.md). The archives decide which sources are served and with that which sample it is.
 LEAST_BUILT = 0.66
-LEAST_CLEAN = 0.95  # one stalls: pktgen, whose kernel threads never leave what it replaces
+# pktgen's kernel threads never leave pktgen_thread_worker(), which its module replaces: the transition has to
+# be reversed.
+STALLS = {"c_net_core_pktgen.ko"}
 
 
 @pytest.fixture(scope="module")
@@ -63,6 +65,6 @@ def test_most_are_built(results: dict[str, Result]) -> None:
 def test_what_was_built_loads_and_leaves_no_trace(batch: Batch, place: Path) -> None:
     batch.finish()
     rows = [row for row in read_rows(place / "loaded.jsonl").values() if row.outcome != "missing"]
-    assert [row for row in rows if row.outcome in ("unclean", "refused", "panicked")] == []
-    assert sum(row.outcome == "clean" for row in rows) >= LEAST_CLEAN * len(rows)
+    expected = ["stalled" if row.module in STALLS else "clean" for row in rows]
+    assert [row for row, outcome in zip(rows, expected) if row.outcome != outcome] == []
     assert len(rows) >= FILES // 4

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from benchmarks.build_corpus import Result, changed_words, judged, nearest
-from benchmarks.build_corpus_load import complaints, parse_counts
+from benchmarks.build_corpus_load import complaints, fresh_lines, parse_counts
 from benchmarks.build_crosscheck import symbol_table
 from livepatch_core.build.refusals import Refusal, Refused
 from tests.unit.build.objects import Source
@@ -54,6 +54,15 @@ def test_backtrace_of_a_provoked_lack_of_memory_is_no_complaint() -> None:
     assert complaints(oom) == []
     assert complaints([*oom, *["fine"] * 8, *warning])[-1] == warning[-1]
     assert complaints(["INFO: task stuck for 120 s", "Call Trace:"])[0].startswith("INFO")
+
+
+def test_log_that_lost_lines_is_not_taken_for_a_quiet_one() -> None:
+    assert fresh_lines(["a", "b"], ["a", "b", "c"]) == ["c"]
+    assert fresh_lines(["a", "b"], ["a", "b and on", "c"]) == ["b and on", "c"]
+    assert fresh_lines([], ["a"]) == ["a"]
+    assert fresh_lines(["a"], ["a"]) == fresh_lines([], []) == []
+    assert complaints(fresh_lines(["a", "b"], ["a", "b"])) == []
+    assert complaints(fresh_lines(["a", "b"], ["b", "c"]))
 
 
 def test_symbol_table_begins_with_the_file_and_its_locals() -> None:

@@ -171,6 +171,23 @@ def test_lost_static_is_a_warning() -> None:
     assert [(w.notice, w.subject) for w in change.warnings] == [(Notice.STATIC_LOST, "seen.1")]
 
 
+def test_static_of_a_function_that_is_gone_is_lost_too() -> None:
+    """As in kernel/futex/core.c: get_object_id() and its static counter give way to others."""
+
+    def unit(helper: str, counter: str) -> Source:
+        source = Source()
+        source.data(counter, bytes(8))
+        source.function(helper, CALL, takes={1: counter}, local=True)
+        source.function("f", CALL, calls={1: helper})
+        return source
+
+    change = compare(unit("object_id", "last.0"), unit("inode_number", "i_seq.0"))
+    assert [(w.notice, w.subject) for w in change.warnings] == [
+        (Notice.FUNCTION_GONE, "object_id"),
+        (Notice.STATIC_LOST, "last.0"),
+    ]
+
+
 @pytest.mark.parametrize(
     ("section", "refusal"),
     [

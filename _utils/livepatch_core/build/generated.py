@@ -1,0 +1,44 @@
+"""Headers that a directory's Makefile makes with a program of its own, which the headers package does not
+hold.
+
+SELinux's are the only ones that a file of the kernel's usual configuration needs: ``flask.h``, which
+``scripts/selinux/genheaders`` writes (security/selinux/Makefile). The program is compiled from the same
+source tree, patched or not, and kbuild runs it.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from livepatch_core.build import tree
+from livepatch_core.build.commands import run
+from livepatch_core.build.refusals import Refusal, Refused
+
+DIRECTORY = "security/selinux"
+_PROGRAM = "scripts/selinux/genheaders/genheaders"
+_INCLUDES = ("include/uapi", "include", "security/selinux/include")  # as the program's own Makefile says
+
+
+def flags(objects: Path, path: str) -> str:
+    """What the compiler needs to find the generated headers of ``path``, "" if it has none: with ``M=``
+    kbuild does not look in the build directory.
+    """
+    return f" -I{objects}/{DIRECTORY}" if path.startswith(f"{DIRECTORY}/") else ""
+
+
+def provide(source: Path, objects: Path, compiler: str) -> None:
+    """Put the program into the build directory ``objects``. Raises ``Refused`` (TOOLCHAIN)."""
+    program = objects / _PROGRAM
+    if program.exists():
+        return
+    tree.open_directory(objects / "scripts")
+    program.parent.mkdir(parents=True, exist_ok=True)
+    includes = [f"-I{source / include}" for include in _INCLUDES]
+    done = run([compiler, *includes, "-o", str(program), str(source / f"{_PROGRAM}.c")], cwd=objects)
+    if done.status:
+        raise Refused(
+            Refusal.TOOLCHAIN,
+            f"The program that writes SELinux's headers does not compile: {done.err.strip()[:300]}",
+            file=f"{_PROGRAM}.c",
+            remedy="Install the C library's headers (libc6-dev) on the builder.",
+        )
