@@ -54,23 +54,26 @@ def beacon(config):
     """One event for each thing that is other than at the last look, also if that was before the minion (or
     only its beacons) started anew."""
     now = __salt__["livepatch.brief"]()
-    before = swap(parse_settings(__opts__.get("livepatch")), now)
+    # While a transition runs, and until whoever acts has written it down, the level is neither the old nor
+    # the new one, and a patch of ours looks like somebody else's.
+    settled = now["verdict"] not in MOVING and not now["acting"]
+    before = swap(parse_settings(__opts__.get("livepatch")), now, settled)
     if before is None:  # at the first look of a boot only what the boot brought is news
         before = {**now, "warded": []} if now["boot_is_news"] else now
     common = {key: now[key] for key in ("verdict", "flags", "level", "boot_id", "comment")}
     return [
         {"tag": what, **common, "old": old, "new": new}
-        for what, old, new in _compared(before, now)
+        for what, old, new in _compared(before, now, settled)
         if old != new
     ]
 
 
-def _compared(before, now):
+def _compared(before, now, settled):
     def moving(seen):
         return seen["verdict"] if seen["verdict"] in MOVING else None
 
     yield "transition", moving(before), moving(now)
-    if moving(now) is None:  # while it runs the level is neither the old nor the new one
+    if settled:
         yield "level", before["level"], now["level"]
         yield "drift", before["drift"], now["drift"]
     yield "quarantine", before["warded"], now["warded"]

@@ -14,8 +14,11 @@ from livepatch_core.host.statefile import read_document, write_document
 KEPT = ("verdict", "level", "drift", "warded", "boot_id")
 
 
-def swap(settings: Settings, now: Mapping[str, Any]) -> Optional[Mapping[str, Any]]:
+def swap(settings: Settings, now: Mapping[str, Any], settled: bool) -> Optional[Mapping[str, Any]]:
     """The look before this one, None if this is the first of the boot; ``now`` is kept for the next.
+
+    settled: whether level and drift of this look mean anything; if not those of the look before are kept,
+    and a first look is none.
 
     A file that cannot be understood counts as none, and is replaced. Raises LivepatchError (journal) when
     it cannot be written: the next look would tell the same again.
@@ -25,7 +28,12 @@ def swap(settings: Settings, now: Mapping[str, Any]) -> Optional[Mapping[str, An
         document = read_document(settings.looked_file)
     except LivepatchError:
         document = {}
-    before = {key: document[key] for key in KEPT if key in document}
-    if before != kept:
+    stored = {key: document[key] for key in KEPT if key in document}
+    before = stored if stored.keys() == kept.keys() and stored["boot_id"] == now["boot_id"] else None
+    if not settled:
+        if before is None:
+            return None
+        kept.update(level=before["level"], drift=before["drift"])
+    if stored != kept:
         write_document(settings.looked_file, kept)
-    return before if before.keys() == kept.keys() and before["boot_id"] == now["boot_id"] else None
+    return before

@@ -19,6 +19,7 @@ from livepatch_core.host.change import Ending
 from livepatch_core.host.context import Host
 from livepatch_core.host.intent import Intent
 from livepatch_core.host.lastact import read_last
+from livepatch_core.host.lock import held
 from livepatch_core.host.nextboot import next_boot
 from livepatch_core.host.quarantine import Ward, Warded, read_warded
 from livepatch_core.host.record import Record, read_record
@@ -117,9 +118,13 @@ def brief(host: Host) -> dict[str, Any]:
     """What the beacon compares: reads the kernel and this host's own files, no catalog.
 
     drift: patches that are not ours, and promised functions that are not in force. boot_is_news: whether the
-    boot unit warded a level off in this very boot. last: how the last act under an approval ended.
+    boot unit warded a level off in this very boot. last: how the last act under an approval ended. acting:
+    somebody is at it, so that the kernel may be ahead of the record.
     """
+    locks = host.roots.proc / "locks"
+    acting = held(host.settings.lock_file, locks)
     seen = look(host)
+    acting = acting or held(host.settings.lock_file, locks)  # one that began during the look
     verdict, reason = glance(seen)
     boot_id = seen.kernel.identity.boot_id
     last = _last_boot(host) or {}
@@ -132,6 +137,7 @@ def brief(host: Host) -> dict[str, Any]:
         "boot_id": boot_id,
         "drift": sorted([*seen.situation.foreign, *missing]),
         "warded": sorted(f"{one.level} {one.ward}" for one in seen.warded),
+        "acting": acting,
         "boot_is_news": last.get("boot_id") == boot_id and "warded" in last,
         "release": seen.kernel.identity.release,
         "build_id": seen.kernel.identity.build_id,

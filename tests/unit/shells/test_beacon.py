@@ -19,6 +19,7 @@ QUIET: dict[str, Any] = {
     "drift": [],
     "warded": [],
     "boot_is_news": False,
+    "acting": False,
 }
 
 
@@ -48,6 +49,12 @@ def test_nothing_new_is_no_event(beacon: ModuleType) -> None:
     assert events(beacon, {}, {}, {"flags": ["held"]}) == [[], [], []]
 
 
+def test_an_act_that_is_not_written_down_yet(beacon: ModuleType) -> None:
+    """Its patch is in the kernel and not in the record: a first look in that moment reported it as drift."""
+    ahead = {"level": None, "drift": ["lp_level_2"], "acting": True}
+    assert events(beacon, ahead, {}, ahead, {"level": 2}) == [[], [], [], [("level", 1, 2)]]
+
+
 def test_a_transition(beacon: ModuleType) -> None:
     patching = {"verdict": "patching", "level": None}
     assert events(beacon, {}, patching, patching, {**patching, "verdict": "stalled"}, {"level": 2}) == [
@@ -55,7 +62,7 @@ def test_a_transition(beacon: ModuleType) -> None:
         [("transition", None, "patching")],
         [],
         [("transition", "patching", "stalled")],
-        [("transition", "stalled", None), ("level", None, 2)],
+        [("transition", "stalled", None), ("level", 1, 2)],
     ]
 
 
