@@ -54,7 +54,7 @@ from livepatch_core.host import revert as host_revert
 from livepatch_core.host import stage as host_stage
 from livepatch_core.host import status as host_status
 from livepatch_core.host.move import Wish
-from livepatch_core.host.recognise import origin, recognise
+from livepatch_core.host.recognise import for_one_look
 from livepatch_core.kernel.patches import read_patches
 from livepatch_core.providers import face, whole
 from livepatch_core.restart import kernel as restart_kernel
@@ -80,7 +80,8 @@ def status(**kwargs):
 
     ``provider`` is the system the verdict comes from: ``klp``, or another one that patches this kernel
     (``kgraft``, ``ksplice``, ``kernelcare``, ``canonical``; then ``effective`` is its kernel version).
-    ``providers`` lists all others that are at work here, ``conflicts`` those that must not be mixed.
+    ``providers`` lists all others that are at work here, ``conflicts`` those that must not be mixed,
+    ``doubts`` what else is not to be relied upon.
 
     The verdict is one of ``patched``, ``patching``, ``stalled``, ``reverting``, ``unpatched``, ``uncovered``,
     ``unsupported``, ``unknown``; it is ``patched`` only when the transition has ended and every function that
@@ -626,7 +627,7 @@ def _cache_file(url, saltenv):
 
 
 def _status(host):
-    return whole.status(host, face.Site(host.roots), inquiry.covered(host), recognise, origin)
+    return whole.status(host, face.Site(host.roots), inquiry.covered(host), *for_one_look())
 
 
 def _brief(host, health):
@@ -636,12 +637,7 @@ def _brief(host, health):
 
 def _ask(fun, args):
     """The answer of an execution function that the operator named as a probe."""
-    if fun not in __salt__:
-        raise LivepatchError(Kind.ARGUMENT, f"there is no function {fun} on this minion")
-    try:
-        return __salt__[fun](*args)
-    except (SaltException, TypeError, ValueError, OSError) as problem:
-        raise LivepatchError(Kind.HEALTH, f"{fun} failed ({type(problem).__name__}: {problem})") from problem
+    return calls.called(__salt__, __context__, fun, args, {})[0]
 
 
 def _approval_in_pillar():

@@ -25,7 +25,6 @@ from livepatch_core.errors import LivepatchError
 from livepatch_core.host import calls
 from livepatch_core.restart import arriving, hooks, leaving, record
 from livepatch_core.restart import kernel as restart_kernel
-from livepatch_core.words import Kind
 
 __virtualname__ = "livepatch_restart"
 
@@ -201,19 +200,7 @@ def _ask(fun, args):
 
 
 def _called(fun, args, kwargs):
-    """What a function returned, and the return code that it set."""
-    if fun not in __salt__:
-        raise LivepatchError(Kind.ARGUMENT, f"there is no function {fun} on this minion")
-    before = __context__.pop("retcode", None)
-    try:
-        answer = __salt__[fun](*args, **kwargs)
-        return answer, int(__context__.get("retcode") or 0)
-    except (SaltException, TypeError, ValueError, KeyError, OSError) as problem:
-        raise LivepatchError(Kind.HEALTH, f"{fun} failed ({type(problem).__name__}: {problem})") from problem
-    finally:
-        __context__.pop("retcode", None)
-        if before is not None:
-            __context__["retcode"] = before
+    return calls.called(__salt__, __context__, fun, args, kwargs)
 
 
 def _act(perform):

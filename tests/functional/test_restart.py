@@ -22,8 +22,18 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def minion_overrides(place: Path) -> dict[str, Any]:
-    return {"livepatch": {"state_dir": str(place / "state"), "run_dir": str(place / "run")}}
+def minion_overrides(place: Path, repo: Path) -> dict[str, Any]:
+    """The minion's probe raises what no table of exceptions foresees; so does ``onfire.drain``."""
+    module = place / "_modules/onfire.py"
+    module.parent.mkdir()
+    module.write_text("def drain():\n    raise RuntimeError('domain vm7 is on fire')\n")
+    return {
+        "module_dirs": [str(repo), str(place)],
+        "livepatch": {
+            "state_dir": str(place / "state"), "run_dir": str(place / "run"),
+            "probes": [{"fun": "onfire.drain"}],
+        },
+    }  # fmt: skip
 
 
 @pytest.fixture
@@ -64,6 +74,12 @@ def test_arguments_that_are_none(restart: Any, wrong: dict[str, Any]) -> None:
         restart.leave(**{"method": "kexec", "approval": APPROVAL, **wrong})
 
 
+def test_a_probe_that_raises_is_inconclusive(loaders: Loaders) -> None:
+    health = loaders.modules.livepatch.brief(health=True)["health"]
+    (found,) = [one for one in health["findings"] if one["name"] == "onfire.drain"]
+    assert found["verdict"] == "inconclusive" and "on fire" in found["reason"]
+
+
 def test_which_kernel_is_meant(loaders: Loaders) -> None:
     assert loaders.modules.livepatch.brief(kernel="0.0.0-0-none")["kernel"] == {"release": None}
     assert "kernel" not in loaders.modules.livepatch.brief()
@@ -91,7 +107,9 @@ class Away:
         return len(path.read_text().splitlines()) if path.exists() else 0
 
 
-def test_there_and_back(restart: Any, tmp_path: Path, place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_there_and_back(
+    loaders: Loaders, restart: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     away = Away(tmp_path, monkeypatch)
     drain, undrain = (shell(f"echo x >> {tmp_path}/{name}") for name in ("drained", "undrained"))
     hooks = {"drain": drain, "undrain": undrain}
@@ -101,19 +119,24 @@ def test_there_and_back(restart: Any, tmp_path: Path, place: Path, monkeypatch: 
     assert "return code 3: no room" in failing["comment"] and away.noted("undrained") == 1
     assert away.world.told == []
 
-    newer = {**APPROVAL, "rev": 4}
+    raising = restart.leave("kexec", {**APPROVAL, "rev": 4}, drain={"fun": "onfire.drain"}, undrain=undrain)
+    assert (raising["result"], raising["kind"]) == (False, "health"), raising
+    assert "RuntimeError: domain vm7 is on fire" in raising["comment"] and away.noted("undrained") == 2
+    assert restart.status()["stage"] == "done" and loaders.modules.kexec.status()["loaded"] is None
+
+    newer = {**APPROVAL, "rev": 5}
     predicted = restart.leave("kexec", newer, test=True, **hooks)
     assert (predicted["test"], predicted["changes"]) == (True, {"boot": {"old": OLD, "new": NEW}})
     done = restart.leave("kexec", newer, reason="a test", **hooks)
     assert (done["result"], done["changes"]) == (True, predicted["changes"]), done
     assert restart.leave("kexec", newer, **hooks)["comment"] == done["comment"]
-    assert (away.noted("drained"), away.noted("undrained")) == (1, 1)
+    assert (away.noted("drained"), away.noted("undrained")) == (1, 2)
     assert [command[-1] for command in away.world.told] == ["kexec"], "one boot was ordered"
     assert restart.leave("kexec", APPROVAL, **hooks)["kind"] in ("busy", "superseded")
 
     away.world.arrive(NEW, away.world.lines[-1])
     ended = restart.finish()
     assert ended["result"] is True, ended
-    assert (ended["restart"]["evidence"]["as_asked"], away.noted("undrained")) == (True, 2)
+    assert (ended["restart"]["evidence"]["as_asked"], away.noted("undrained")) == (True, 3)
     assert ended["look"]["restart"]["stage"] == restart.status()["stage"] == "done"
-    assert restart.finish()["comment"] == ended["comment"] and away.noted("undrained") == 2
+    assert restart.finish()["comment"] == ended["comment"] and away.noted("undrained") == 3

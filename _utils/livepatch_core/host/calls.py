@@ -4,7 +4,7 @@ their return code. Nothing here knows Salt; its functions and its errors are giv
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, MutableMapping
+from collections.abc import Callable, Mapping, MutableMapping, Sequence
 from pathlib import Path
 from typing import Any, Optional, TypeVar
 
@@ -89,6 +89,30 @@ def answered(question: Callable[[], Answer], error: Error) -> Answer:
         return question()
     except LivepatchError as problem:
         raise error(str(problem)) from problem
+
+
+def called(
+    functions: Mapping[str, Callable[..., Any]],
+    context: MutableMapping[str, Any],
+    fun: str,
+    args: Sequence[object],
+    kwargs: Mapping[str, object],
+) -> tuple[Any, int]:
+    """What an execution function that the operator named (a probe, a hook) returned, and the return code that
+    it set, which is not that of this job. Raises LivepatchError: argument where there is none, health for
+    whatever it raised."""
+    if fun not in functions:
+        raise LivepatchError(Kind.ARGUMENT, f"there is no function {fun} on this minion")
+    before = context.pop("retcode", None)
+    try:
+        answer = functions[fun](*args, **kwargs)
+        return answer, int(context.get("retcode") or 0)
+    except Exception as problem:  # foreign code raises anything, and what was begun before must be ended
+        raise LivepatchError(Kind.HEALTH, f"{fun} failed ({type(problem).__name__}: {problem})") from problem
+    finally:
+        context.pop("retcode", None)
+        if before is not None:
+            context["retcode"] = before
 
 
 def names(name: str, value: object, error: Error) -> tuple[str, ...]:

@@ -14,15 +14,19 @@ import time
 from pathlib import Path
 
 from livepatch_core.errors import LivepatchError
-from livepatch_core.host import armed
+from livepatch_core.host import armed, programs
 from livepatch_core.host.context import Host
+from livepatch_core.host.programs import Said
 from livepatch_core.host.settings import Settings
 from livepatch_core.kexec import calls
 from livepatch_core.kexec.record import Departure, Notes, read_notes, write_notes
 from livepatch_core.words import Kind, Word
 
 UNIT = "livepatch-kexec"
-COMMAND_SECONDS = 60.0
+NOT_LOADED = 5  # systemctl's exit status for a unit that systemd does not (any more) know
+# By default newer systemd turns a reboot into a kexec of whatever is loaded, or into one of user space alone
+# (systemctl(1), reboot).
+WHOLE = ("SYSTEMCTL_SKIP_AUTO_KEXEC=1", "SYSTEMCTL_SKIP_AUTO_SOFT_REBOOT=1")
 # After this long an order that did not end this boot has failed: stopping a host's services is bounded by
 # systemd at 90 s each (DefaultTimeoutStopSec), most of them at once.
 PATIENCE = 900.0
@@ -54,6 +58,7 @@ def under_way(departure: Departure) -> LivepatchError:
         Kind.BUSY,
         f"Kernel {departure.to} was ordered to start at {departure.at}; nothing was changed.",
         remedy="Wait for it, or take it back: kexec.unload.",
+        ordered=departure.to,
     )
 
 
@@ -69,28 +74,32 @@ def by_systemd(unit: str, delay: float, verb: str, description: str) -> None:
     """Have ``systemctl VERB`` called in ``delay`` seconds. Raises LivepatchError (internal)."""
     command = [
         "systemd-run", "--quiet", "--collect", f"--unit={unit}", f"--on-active={delay:g}s",
-        "--timer-property=AccuracySec=100ms", f"--description={description}", "systemctl", verb,
+        "--timer-property=AccuracySec=100ms", f"--description={description}",
+        *(f"--setenv={one}" for one in WHOLE), "systemctl", verb,
     ]  # fmt: skip
-    _run(command, f"systemd could not be told to {verb}")
+    done = programs.run(command)
+    if done is None or done.status:
+        raise LivepatchError(
+            Kind.INTERNAL,
+            f"Systemd could not be told to {verb} ({_why(done)}); this kernel runs on.",
+            remedy="See its journal.",
+        )
 
 
 def take_back(unit: str) -> None:
-    """Take back what ``by_systemd`` ordered. Raises LivepatchError (internal)."""
-    _run(["systemctl", "stop", f"{unit}.timer"], "the order could not be taken back from systemd")
-
-
-def _run(command: list[str], what: str) -> None:
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=COMMAND_SECONDS, check=False)
-        said = "" if done.returncode == 0 else (done.stderr.strip() or f"status {done.returncode}")
-    except (OSError, subprocess.TimeoutExpired) as problem:
-        said = str(problem)
-    if said:
+    """Take back what ``by_systemd`` ordered; a timer that is gone, because it elapsed or was stopped before,
+    has nothing left to do. Raises LivepatchError (internal)."""
+    done = programs.run(["systemctl", "stop", f"{unit}.timer"])
+    if done is None or done.status not in (0, NOT_LOADED):
         raise LivepatchError(
             Kind.INTERNAL,
-            f"{what[0].upper()}{what[1:]} ({said}); this kernel runs on.",
-            remedy="See its journal.",
+            f"The order could not be taken back from systemd ({_why(done)}); it may still be carried out.",
+            remedy=f"Stop it on the host: systemctl stop {unit}.timer",
         )
+
+
+def _why(done: Said | None) -> str:
+    return "it is not there" if done is None else done.complaint
 
 
 def _by_process(host: Host, departure: Departure, delay: float) -> None:

@@ -107,15 +107,21 @@ def unload(host: Host, test: bool = False) -> Outcome:
         changes = {"loaded": {"old": held.release if held else "an image of somebody else", "new": None}}
         if test:
             return Outcome(None, "Would unload the image.", changes=changes)
-        if ordered:
-            leave.cancel(host, notes.departure)
         try:
-            calls.unload()
-        except OSError as problem:
-            raise _not_unloaded(problem) from problem
-        write_notes(host, Notes(None, None if ordered else notes.departure))
+            if ordered:
+                leave.cancel(host, notes.departure)
+        finally:  # an order that could not be taken back shall at least find nothing to start
+            _forget(host)
         back = " The order to start it was taken back." if ordered else ""
         return Outcome(True, f"No image is loaded any more.{back}", changes=changes)
+
+
+def _forget(host: Host) -> None:
+    try:
+        calls.unload()
+    except OSError as problem:
+        raise _not_unloaded(problem) from problem
+    write_notes(host, with_loaded(read_notes(host), None))
 
 
 def judge(host: Host, wish: Wish) -> Judged:

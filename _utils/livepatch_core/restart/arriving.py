@@ -18,9 +18,8 @@ from livepatch_core.host.statefile import read_document
 from livepatch_core.kernel.attributes import read_text
 from livepatch_core.kernel.identity import Identity, read_identity
 from livepatch_core.kexec import status as kexec_status
-from livepatch_core.restart import hooks as hook_calls
-from livepatch_core.restart.hooks import Hooks, parse_hook
-from livepatch_core.restart.leaving import patiently, undo
+from livepatch_core.restart.hooks import Hooks
+from livepatch_core.restart.leaving import patiently, undo, undrained
 from livepatch_core.restart.record import Method, Restart, Stage, lock_of, read_restart, write_restart
 from livepatch_core.words import CheckVerdict, Kind
 
@@ -46,20 +45,21 @@ def finish(host: Host, hooks: Hooks) -> Outcome:
         if found.boot_id == here.boot_id:
             return _never_left(host, found, hooks)
         if found.stage is not Stage.DONE:
-            found = _verified(host, found, here)
-        return _undrained(host, found, hooks)
+            found = write_restart(host, _verified(host, found, here))
+        return undrained(host, found, hooks)
 
 
 def _never_left(host: Host, found: Restart, hooks: Hooks) -> Outcome:
     if found.stage is Stage.LEAVING and _is_leaving(host, found):
         raise LivepatchError(
-            Kind.BUSY, f"This host is leaving for kernel {found.kernel}; nothing was changed."
+            Kind.BUSY,
+            f"This host is leaving for kernel {found.kernel}; nothing was changed.",
+            remedy="If it stays, ask again: livepatch_restart.finish.",
         )
     if found.stage is Stage.DONE:
-        error = LivepatchError(Kind(found.kind or Kind.INTERNAL), found.comment)
-    else:
-        what = "was told to leave, and did not" if found.stage is Stage.LEAVING else f"was {found.stage}"
-        error = LivepatchError(Kind.STALLED, f"The host {what}; it stays on its kernel")
+        return undrained(host, found, hooks)
+    what = "was told to leave, and did not" if found.stage is Stage.LEAVING else f"was {found.stage}"
+    error = LivepatchError(Kind.STALLED, f"The host {what}; it stays on its kernel")
     return undo(host, found, error, hooks)
 
 
@@ -81,18 +81,20 @@ def _verified(host: Host, found: Restart, here: Identity) -> Restart:
         problem = _level_problem(host, found, here) or _health_problem(host, found)
     away = evidence["away"]
     text = f"Kernel {here.release} runs" + ("" if away is None else f", {away:.0f} s after the host left")
-    comment = f"{text}." if problem is None else problem.message
+    comment = f"{(text if problem is None else problem.message).rstrip('.')}."
     kind = "" if problem is None else str(problem.kind)
     return replace(found, evidence=evidence, result=problem is None, kind=kind, comment=comment)
 
 
 def _evidence(host: Host, found: Restart, here: Identity) -> dict[str, Any]:
-    """away: seconds from leaving until the new kernel ran. ended: how this boot came about."""
+    """away: seconds from leaving until the new kernel ran. ended: how this boot came about; one before which
+    nothing was ordered (a crash during the drain) is not the one that was asked for, whatever runs now."""
     last = kexec_status.status(host)["last"] or {}
-    own = last.get("boot_id_before") == found.boot_id
-    ended = str(last["ended"]) if found.method is Method.KEXEC and own else str(kexec_status.Ended.OTHERWISE)
-    if found.method is Method.REBOOT:
-        ended = str(Method.REBOOT)
+    ended = str(kexec_status.Ended.OTHERWISE)
+    if found.left and found.method is Method.REBOOT:
+        ended = str(Method.REBOOT)  # as far as can be told: a crash after the order looks the same
+    elif found.left and last.get("boot_id_before") == found.boot_id:
+        ended = str(last["ended"])
     started = kexec_status.boot_time(read_text(host.roots.proc / "stat"))
     return {
         "release": here.release,
@@ -151,21 +153,3 @@ def _settle(host: Host) -> None:
     if host.settings.services and read_text(host.roots.proc / "1/comm") == "systemd":
         with contextlib.suppress(LivepatchError):
             programs.run(["systemctl", "is-system-running", "--wait"], SETTLED_SECONDS)
-
-
-def _undrained(host: Host, found: Restart, hooks: Hooks) -> Outcome:
-    """Whatever was found: who was away comes back. What cannot is said, and can be tried again."""
-    hook = parse_hook("undrain", found.undrain)
-    done = replace(found, stage=Stage.DONE)
-    if found.owed and hook is not None:
-        write_restart(host, found)
-        try:
-            hook_calls.run(hooks, hook, "The undrain")
-        except LivepatchError as problem:
-            text = f"{found.comment.rstrip('.')}. {problem.message}: what was drained is not back."
-            comment = f"{text} Try again: livepatch_restart.finish."
-            failed = replace(done, result=False, kind=found.kind or str(problem.kind), comment=comment)
-            return write_restart(host, failed).outcome()
-        comment = f"{found.comment.rstrip('.')}. What was drained is back."
-        done = replace(done, owed=False, comment=comment)
-    return write_restart(host, done).outcome()

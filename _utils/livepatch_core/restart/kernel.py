@@ -44,6 +44,13 @@ def find(host: Host, method: Method, wanted: str) -> str:
             "changed.",
             remedy="Use the method kexec, or reboot it by hand.",
         )
+    if method is Method.REBOOT and machine.loaded:
+        raise LivepatchError(
+            Kind.CONFLICT,
+            "An image is loaded for kexec: systemd may start that one instead of going through the firmware. "
+            "This kernel runs on.",
+            remedy="Take it away (kexec.unload), or use the method kexec.",
+        )
     return facts.find(read_installed(host.roots), machine.release, wanted).release
 
 
@@ -53,7 +60,9 @@ def refuse_open(found: Restart | None, boot_id: str | None) -> None:
         return
     if found.stage is Stage.LEAVING and found.boot_id == boot_id:
         raise LivepatchError(
-            Kind.BUSY, f"This host is about to leave for kernel {found.kernel}; nothing was changed."
+            Kind.BUSY,
+            f"This host is about to leave for kernel {found.kernel}; nothing was changed.",
+            remedy="If it stays, it is taken back by livepatch_restart.finish.",
         )
     raise LivepatchError(
         Kind.CONFLICT,

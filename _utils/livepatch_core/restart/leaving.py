@@ -92,8 +92,22 @@ def undo(host: Host, restart: Restart, error: LivepatchError, hooks: Hooks) -> O
     try:
         _forget(host, restart)
     except LivepatchError as problem:
-        error = LivepatchError(error.kind, f"{error.message.rstrip('.')}. And: {problem.message}")
+        text = f"{error.message.rstrip('.')}. And: {problem.message}"
+        error = LivepatchError(error.kind, text, remedy=error.remedy, **error.evidence)
     return _undone(host, restart, error, hooks)
+
+
+def undrained(host: Host, restart: Restart, hooks: Hooks) -> Outcome:
+    """The end: what was drained comes back, whatever was found. What cannot is owed, and is tried again by
+    whoever asks again."""
+    done = replace(restart, stage=Stage.DONE)
+    if restart.owed:
+        try:
+            hook_calls.run(hooks, _undrain_of(restart), "The undrain")
+            done = replace(done, owed=False, back=True, away="")
+        except LivepatchError as problem:
+            done = replace(done, away=problem.message)
+    return write_restart(host, done).outcome()
 
 
 def patiently(host: Host, act: Callable[[], T]) -> T:
@@ -167,16 +181,33 @@ def _leave(host: Host, order: Order, approval: Approval, restart: Restart, late:
         if host.clock() > late:
             raise LivepatchError(Kind.STALLED, f"The drain took longer than {order.deadline:.0f} s")
         accept(approval, read_record(host.settings.record_file))
+        kernel.find(host, restart.method, restart.kernel)
         text = f"Kernel {restart.kernel} starts in {order.delay:g} s."
         leaving = replace(restart, stage=Stage.LEAVING, left=host.now() + order.delay, comment=text)
         write_restart(host, leaving)
         if restart.method is Method.KEXEC:
-            boot.boot_held(host, boot.Order(None, restart.reason, None, order.delay))
+            leaving = _order_kexec(host, order, leaving)
         else:
             _note_reboot(host, leaving)
             leave.by_systemd(UNIT, order.delay, "reboot", "Reboot into another kernel (livepatch)")
     changes = {"boot": {"old": restart.evidence["from"], "new": restart.kernel}}
-    return Outcome(True, text, changes=changes, details={"restart": leaving.document()})
+    return Outcome(True, leaving.told(), changes=changes, details={"restart": leaving.document()})
+
+
+def _order_kexec(host: Host, order: Order, leaving: Restart) -> Restart:
+    """The approved kernel and no other: during the drain somebody may have loaded one, which is replaced, or
+    ordered one, which is not waited for."""
+    wish = load.Wish(kernel=leaving.kernel)
+    try:
+        done = boot.boot_held(host, boot.Order(wish, leaving.reason, None, order.delay))
+    except LivepatchError as problem:
+        if problem.kind is not Kind.BUSY:
+            raise
+        other = problem.evidence["ordered"]
+        text = f"Kernel {other} was ordered during the drain, {leaving.kernel} is approved: neither may start"
+        raise LivepatchError(Kind.CONFLICT, text) from problem
+    left = done.details["departure"]["left"]
+    return write_restart(host, replace(leaving, left=left, comment=done.comment))
 
 
 def _note_reboot(host: Host, leaving: Restart) -> None:
@@ -196,32 +227,22 @@ def _note_reboot(host: Host, leaving: Restart) -> None:
 
 
 def _forget(host: Host, restart: Restart) -> None:
-    """Take back an order, and unload the image if it is ours."""
-    if restart.method is Method.REBOOT:
-        if restart.stage is Stage.LEAVING:
-            leave.take_back(UNIT)
-        return
+    """Take back the order, and one that somebody else gave meanwhile: what was drained must not come back to
+    a host that is leaving. Unload the image if it is ours."""
+    if restart.method is Method.REBOOT and restart.stage is Stage.LEAVING:
+        leave.take_back(UNIT)
     found = kexec_status.status(host)
     loaded, last = found["loaded"] or {}, found["last"] or {}
-    if loaded.get("by") == "us" or last.get("ended") == kexec_status.Ended.ORDERED:
-        load.unload(host)
+    ours = restart.method is Method.KEXEC and loaded.get("by") == "us"
+    if ours or last.get("ended") == kexec_status.Ended.ORDERED:
+        patiently(host, lambda: load.unload(host))
 
 
 def _undone(host: Host, restart: Restart, error: LivepatchError, hooks: Hooks) -> Outcome:
     """Bring back what was drained, and say how it ended: nothing was booted."""
-    text, owed = error.message.rstrip("."), restart.owed
-    if restart.owed:
-        try:
-            hook_calls.run(hooks, _undrain_of(restart), "The undrain")
-            text, owed = f"{text}. What was drained is back", False
-        except LivepatchError as problem:
-            text = f"{text}. {problem.message}: what was drained is not back (livepatch_restart.finish)"
-    told = "" if "nothing was changed" in text else " Nothing was booted."
-    comment = f"{text}.{told} {error.remedy}".rstrip()
-    ended = replace(
-        restart, stage=Stage.DONE, owed=owed, left=0.0, result=False, kind=str(error.kind), comment=comment
-    )
-    outcome = write_restart(host, ended).outcome()
+    comment = f"{error.message.rstrip('.')}. Nothing was booted. {error.remedy}".rstrip()
+    ended = replace(restart, left=0.0, result=False, kind=str(error.kind), comment=comment)
+    outcome = undrained(host, ended, hooks)
     return replace(outcome, details={**error.evidence, **outcome.details})
 
 
@@ -236,10 +257,10 @@ def _again(host: Host, found: Restart, here: Identity, hooks: Hooks) -> Outcome:
     if found.stage is Stage.DONE:
         return found.outcome()
     if found.boot_id != here.boot_id:
-        text = "This host has booted since it was told to; what became of it is still to be found out."
+        text = "This host has booted since it was told to: livepatch_restart.finish says what became of it."
         return Outcome(True, text, details={"restart": found.document()})
     if found.stage is Stage.LEAVING:
-        return Outcome(True, found.comment, details={"restart": found.document()})
+        return Outcome(True, found.told(), details={"restart": found.document()})
     return undo(host, found, LivepatchError(Kind.INTERNAL, "The process that drained this host died"), hooks)
 
 

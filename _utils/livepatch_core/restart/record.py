@@ -45,8 +45,10 @@ class Restart:
     kernel: the release to be started. boot_id: of the boot to be left.
 
     undrain: the function that brings back what the drain took away (hooks.py), None for none. owed: it is
-    still to be called. left: seconds since the epoch at which the host was to leave, 0 before. sample: the
-    health before. evidence: what was found afterwards.
+    still to be called. back: it was called, and did it. away: why not, when it was last called. left: seconds
+    since the epoch at which the host was to leave, 0 before. sample: the health before. evidence: what was
+    found afterwards. result, kind, comment: how the restart itself ended; what came of the undrain is added
+    where they are shown.
     """
 
     ledger_id: str
@@ -60,6 +62,8 @@ class Restart:
     stage: Stage = Stage.BEGUN
     undrain: Mapping[str, Any] | None = None
     owed: bool = False
+    back: bool = False
+    away: str = ""
     left: float = 0.0
     sample: Mapping[str, Any] = field(default_factory=dict)
     evidence: Mapping[str, Any] = field(default_factory=dict)
@@ -77,17 +81,36 @@ class Restart:
 
     def document(self) -> dict[str, Any]:
         """What others see of it."""
-        names = ("ledger_id", "rev", "method", "kernel", "boot_id", "at", "stage", "owed", "result", "kind")
+        names = ("ledger_id", "rev", "kernel", "boot_id", "at", "owed")
         said: dict[str, Any] = {name: getattr(self, name) for name in names}
-        said.update(method=str(self.method), stage=str(self.stage), comment=self.comment)
+        said.update(method=str(self.method), stage=str(self.stage))
+        said.update(result=self._result(), kind=self._kind(), comment=self.told())
         return {**said, "evidence": dict(self.evidence)}
 
     def outcome(self) -> Outcome:
         """What one that is done came to."""
-        kind = Kind(self.kind) if self.kind else None
+        kind = Kind(self._kind()) if self._kind() else None
         old, new = self.evidence.get("from"), self.evidence.get("release")
         changes = {"boot": {"old": old, "new": new}} if new else {}
-        return Outcome(self.result, self.comment, kind, changes, {"restart": self.document()})
+        return Outcome(self._result(), self.told(), kind, changes, {"restart": self.document()})
+
+    def told(self) -> str:
+        """The comment, and where what was drained is."""
+        if self.back:
+            return f"{self.comment} What was drained is back."
+        if self._left_away():
+            why = f" ({self.away.rstrip('.')})" if self.away else ""
+            return f"{self.comment} What was drained is not back{why}: try again, livepatch_restart.finish."
+        return self.comment
+
+    def _left_away(self) -> bool:
+        return self.stage is Stage.DONE and self.owed
+
+    def _result(self) -> bool | None:
+        return False if self._left_away() else self.result
+
+    def _kind(self) -> str:
+        return self.kind or (str(Kind.HEALTH) if self._left_away() else "")
 
 
 def path_of(host: Host) -> Path:

@@ -7,13 +7,16 @@ import dataclasses
 import errno
 import json
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from livepatch_core.errors import LivepatchError
+from livepatch_core.host import programs
 from livepatch_core.host.context import Host
+from livepatch_core.host.programs import Said
 from livepatch_core.host.settings import Settings
 from livepatch_core.kernel.roots import Roots
 from livepatch_core.kexec import boot, calls, leave, load, record, status
@@ -45,7 +48,8 @@ FILES = {
 
 
 class World:
-    """A host. dies: the kernel call after which its process is gone. told: commands given to systemd."""
+    """A host. dies: the kernel call after which its process is gone. told: commands given to systemd, which
+    fail where it is deaf. timers: what systemd is to do, and when."""
 
     def __init__(self, place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         self.place = place
@@ -66,12 +70,32 @@ class World:
         monkeypatch.setattr("livepatch_core.kexec.facts.read_machine.__defaults__", (lambda: True,))
         monkeypatch.setattr(calls, "load", self.load)
         monkeypatch.setattr(calls, "unload", lambda: self.put("sys/kernel/kexec_loaded", "0"))
-        monkeypatch.setattr(leave, "_run", lambda command, what: self.told.append(command))
+        self.timers: dict[str, float] = {}
+        self.systemd_is = "running"
+        self.deaf = False
+        self.real = programs.run
+        monkeypatch.setattr(programs, "run", self.systemd)
         monkeypatch.setattr(os, "geteuid", lambda: 0)
         settings = Settings(state_dir=place / "state", run_dir=place / "rundir")
         self.host = Host(
             settings, lambda name: None, {"jid": "7"}, Roots.under(place), now=lambda: self.seconds
         )
+
+    def systemd(self, command: Sequence[str], timeout: float = 60.0) -> Said | None:
+        """As systemctl answers: a timer that has elapsed is not loaded any more, and cannot be stopped."""
+        if command[0] not in ("systemctl", "systemd-run"):
+            return self.real(command, timeout)
+        if command[1] == "is-system-running":
+            return Said(0, f"{self.systemd_is}\n")
+        if self.deaf:
+            return Said(1, "", "Failed to connect to bus: Connection refused\n")
+        self.told.append(list(command))
+        given = dict(one.split("=", 1) for one in command if one.startswith(("--unit=", "--on-active=")))
+        if given:
+            self.timers[f"{given['--unit']}.timer"] = self.seconds + float(given["--on-active"].rstrip("s"))
+        elif self.timers.pop(command[2], 0) <= self.seconds:
+            return Said(5, "", f"Failed to stop {command[2]}: Unit {command[2]} not loaded.\n")
+        return Said(0, "")
 
     def put(self, name: str, text: str) -> None:
         path = self.place / name
@@ -194,14 +218,38 @@ def test_nothing_else_is_loaded_while_an_order_is_under_way(world: World) -> Non
     assert load.load(world.host, Wish(ODD)).result is True
 
 
-def test_systemd_that_cannot_be_told(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail(command: list[str], what: str) -> None:
-        raise LivepatchError(Kind.INTERNAL, what)
-
-    monkeypatch.setattr(leave, "_run", fail)
-    with pytest.raises(LivepatchError):
+def test_systemd_that_cannot_be_told(world: World) -> None:
+    world.deaf = True
+    with pytest.raises(LivepatchError, match="Connection refused"):
         boot.boot(world.host, Order(Wish(), "a test"))
     assert world.last() is None, "no order stands that nobody carries out"
+
+
+def test_an_order_whose_time_has_passed_is_taken_back(world: World) -> None:
+    """systemd does not know its timer any more then."""
+    boot.boot(world.host, Order(Wish(), "a test", delay=5))
+    world.seconds += 6
+    assert world.last()["ended"] == "ordered"
+    assert load.unload(world.host).result is True
+    assert status.status(world.host)["loaded"] is None and world.last() is None
+    assert boot.boot(world.host, Order(Wish(), "again")).changes, "it can be ordered again"
+
+
+def test_an_order_that_cannot_be_taken_back_finds_nothing_to_start(world: World) -> None:
+    boot.boot(world.host, Order(Wish(), "a test"))
+    world.deaf = True
+    with pytest.raises(LivepatchError, match="may still be carried out"):
+        load.unload(world.host)
+    assert status.status(world.host)["loaded"] is None
+    assert world.last()["ended"] == "ordered", "it stands, as far as anybody knows"
+    with pytest.raises(LivepatchError) as caught:
+        load.load(world.host, Wish())
+    assert caught.value.kind is Kind.BUSY
+
+
+def test_a_reboot_is_never_turned_into_a_kexec(world: World) -> None:
+    leave.by_systemd("x", 1, "reboot", "a test")
+    assert "--setenv=SYSTEMCTL_SKIP_AUTO_KEXEC=1" in world.told[0][: world.told[0].index("systemctl")]
 
 
 def test_without_systemd(world: World, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,24 +7,26 @@ from __future__ import annotations
 import dataclasses
 import errno
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from livepatch_core.errors import LivepatchError
+from livepatch_core.host import programs
 from livepatch_core.host.lock import exclusive
 from livepatch_core.host.outcome import Outcome
 from livepatch_core.host.programs import Said
 from livepatch_core.host.record import ByHand, Record, read_record, write_record
-from livepatch_core.kexec import leave, status
+from livepatch_core.kexec import boot, load, status
+from livepatch_core.kexec import record as kexec_record
 from livepatch_core.restart import arriving, hooks, kernel, leaving, record
 from livepatch_core.restart.hooks import Hook, Hooks
 from livepatch_core.restart.leaving import Order
 from livepatch_core.restart.record import Method, Restart, Stage
 from livepatch_core.words import Kind
-from tests.unit.kexec.test_acts import NEW, OLD, World
+from tests.unit.kexec.test_acts import NEW, ODD, OLD, World
 
 LEDGER = "ledger-1"
 DRAIN, UNDRAIN = Hook("drain.all", ("x",)), Hook("undrain.all")
@@ -43,9 +45,7 @@ class Site:
         self.elapsed = 0.0
         self.applied: list[Any] = []
         self.level: Outcome | LivepatchError = Outcome(True, "The kernel is at level 1.")
-        monkeypatch.setattr(leave, "_run", self.systemd)
-        self.running = "running"
-        monkeypatch.setattr(arriving.programs, "run", lambda *_: Said(0, f"{self.running}\n"))
+        monkeypatch.setattr(programs, "run", self.systemd)
         monkeypatch.setattr(arriving.apply, "apply", self.apply)
         monkeypatch.setattr("livepatch_core.host.health.sample", self.sample)
         self.services = {"libvirtd": "active"}
@@ -63,8 +63,10 @@ class Site:
         answer = self.fails.get(hook.fun, {"result": True})
         return answer, 0
 
-    def systemd(self, command: list[str], what: str) -> None:
-        self.done.append(" ".join(command[-2:]))
+    def systemd(self, command: Sequence[str], timeout: float = 60.0) -> Said | None:
+        if "is-system-running" not in command:
+            self.done.append(" ".join(command[-2:]))
+        return self.world.systemd(command, timeout)
 
     def sample(self, host: Any, log: Any = None) -> Any:
         from livepatch_core.host.probes import Sample
@@ -171,8 +173,14 @@ def test_an_undrain_that_fails_is_owed(site: Site) -> None:
     with pytest.raises(LivepatchError) as caught:
         site.leave(4)
     assert caught.value.kind is Kind.CONFLICT
+    for _ in range(2):
+        assert site.finish().comment == done.comment, "it does not grow with each try"
     site.fails = {}
-    assert site.finish().result is False and not site.record().owed
+    ended = site.finish()
+    assert ended.result is False and not site.record().owed
+    assert "not back" not in ended.comment and "is back" in ended.comment
+    assert ended.comment.count("Nothing was booted") == 1 and "it answered False" in ended.comment
+    del site.done[2:4]
     assert site.done == ["drain.all", "undrain.all", "undrain.all"]
     assert site.leave(4).result is True
 
@@ -182,9 +190,15 @@ def test_after_a_boot_an_undrain_that_fails_is_tried_again(site: Site) -> None:
     site.arrive()
     site.fails = {"undrain.all": {"result": False, "comment": "no disk"}}
     failed = site.finish()
-    assert failed.result is False and "no disk" in failed.comment and site.record().owed
+    assert (failed.result, failed.kind) == (False, Kind.HEALTH) and site.record().owed
+    assert "no disk" in failed.comment and "livepatch_restart.finish" in failed.comment
+    assert failed.details["restart"]["comment"] == failed.comment, "a look says it too"
+    assert site.finish().comment == failed.comment
     site.fails = {}
-    assert "is back" in site.finish().comment and not site.record().owed
+    ended = site.finish()
+    assert (ended.result, ended.kind) == (True, None), "kernel, level and health were well all the time"
+    assert ended.details["restart"]["result"] is True and ended.details["restart"]["kind"] == ""
+    assert "is back" in ended.comment and "not back" not in ended.comment and not site.record().owed
     assert len(site.applied) == 0, "no level of this build is named"
 
 
@@ -256,15 +270,65 @@ def test_a_process_that_died_while_it_drained(site: Site) -> None:
 def test_a_host_that_never_left_is_taken_back(site: Site) -> None:
     site.leave()
     for running in ("running", "stopping"):  # its time has not come; it has, and services are being stopped
-        site.running = running
+        site.world.systemd_is = running
         with pytest.raises(LivepatchError, match="is leaving"):
             site.finish()
         site.world.seconds += leaving.DELAY + arriving.SLACK
-    site.running = "running"
+    site.world.systemd_is = "running"
     done = site.finish()
     assert (done.result, done.kind) == (False, Kind.STALLED)
     assert site.done == ["drain.all", "systemctl kexec", "stop livepatch-kexec.timer", "undrain.all"]
     assert site.loaded() is None and not site.record().open
+    assert "taken back from" not in done.comment
+    again = site.leave(4)
+    assert again.result is True and len(site.world.lines) == 2, "it is loaded and ordered anew"
+
+
+def test_the_approved_kernel_starts_whatever_was_loaded_during_the_drain(site: Site) -> None:
+    site.during = lambda: load.load(site.host, load.Wish(ODD)) and None
+    assert site.leave().result is True
+    departure = kexec_record.read_notes(site.host).departure
+    assert departure is not None and departure.to == NEW
+    assert departure.token in site.world.lines[-1] and len(site.world.lines) == 3, "and is what is loaded"
+
+
+def by_hand(site: Site, release: str, delay: float = 600) -> Callable[[], None]:
+    order = boot.Order(load.Wish(release), "by hand", delay=delay)
+    return lambda: boot.boot(site.host, order) and None
+
+
+@pytest.mark.parametrize("method", list(Method))
+def test_another_kernel_ordered_during_the_drain(site: Site, method: Method) -> None:
+    site.during = by_hand(site, ODD)
+    done = site.leave(method=method)
+    assert (done.result, done.kind) == (False, Kind.CONFLICT)
+    assert site.done == ["drain.all", "systemctl kexec", "stop livepatch-kexec.timer", "undrain.all"]
+    assert site.loaded() is None and site.world.last() is None and site.elapsed == 0
+    assert not site.record().open and site.world.timers == {}
+
+
+def test_the_same_kernel_ordered_during_the_drain(site: Site) -> None:
+    """It is obeyed, and the record says when that one is due."""
+    site.during = by_hand(site, NEW)
+    done = site.leave()
+    assert done.result is True and "already" in done.comment
+    assert site.done == ["drain.all", "systemctl kexec"]
+    assert site.record().left == site.world.seconds + 600
+
+
+def test_an_order_to_be_taken_back_waits_for_another_act(site: Site) -> None:
+    by_hand(site, ODD)()
+    held = exclusive(site.host.settings.lock_file, "apply")
+
+    def pause(seconds: float) -> None:
+        site.elapsed += seconds
+        held.__exit__(None, None, None)
+
+    site.host = dataclasses.replace(site.host, pause=pause)
+    begun = Restart(LEDGER, 3, Method.KEXEC, NEW, "this-boot", "now")
+    held.__enter__()
+    done = leaving.undo(site.host, begun, LivepatchError(Kind.STALLED, "it stays"), site.hooks)
+    assert "And:" not in done.comment and site.loaded() is None
 
 
 @pytest.mark.parametrize(
@@ -339,6 +403,39 @@ def test_by_a_reboot(site: Site) -> None:
     site.arrive(how="firmware")
     done = site.finish()
     assert done.result is True and done.details["restart"]["evidence"]["ended"] == "reboot"
+
+
+@pytest.mark.parametrize("method", list(Method))
+def test_a_crash_during_the_drain_is_not_asked_for(site: Site, method: Method) -> None:
+    """Nothing was ordered yet: whatever kernel the boot loader has chosen, this is not that boot."""
+
+    def crash() -> None:
+        raise KeyboardInterrupt
+
+    site.during = crash
+    with pytest.raises(KeyboardInterrupt):
+        site.leave(method=method)
+    site.arrive(how="firmware")
+    done = site.finish()
+    assert (done.result, done.kind) == (False, Kind.HEALTH)
+    evidence = done.details["restart"]["evidence"]
+    assert (evidence["ended"], evidence["as_asked"], evidence["away"]) == ("otherwise", False, None)
+    assert site.done == ["drain.all", "undrain.all"]
+
+
+def test_no_reboot_where_an_image_is_loaded(site: Site) -> None:
+    """systemd may start it instead: refused before the drain, and after it."""
+    site.world.put("sys/kernel/kexec_loaded", "1")
+    for act in (lambda: site.leave(method=Method.REBOOT), lambda: check(site, Method.REBOOT)):
+        with pytest.raises(LivepatchError, match="image is loaded") as caught:
+            act()
+        assert caught.value.kind is Kind.CONFLICT
+    assert site.done == [] and record.read_restart(site.host) is None
+    site.world.put("sys/kernel/kexec_loaded", "0")
+    site.during = lambda: site.world.put("sys/kernel/kexec_loaded", "1")
+    done = site.leave(method=Method.REBOOT)
+    assert (done.result, done.kind) == (False, Kind.CONFLICT)
+    assert site.done == ["drain.all", "undrain.all"]
 
 
 def test_without_systemd_no_reboot(site: Site) -> None:
