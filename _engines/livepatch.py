@@ -37,7 +37,6 @@ livepatch_core.refresh()
 
 from livepatch_core.catalog import calls
 from livepatch_core.catalog.author import Author
-from livepatch_core.catalog.settings import parse_master
 from livepatch_core.durable import make_directory
 from livepatch_core.errors import LivepatchError
 from livepatch_core.rollout import adoption, driver, events, keeper, owner, saltfleet, verbs
@@ -124,4 +123,4 @@ def _drive(directory):
 
 
 def _master():
-    return parse_master(__opts__.get("livepatch"), __opts__["cachedir"], __opts__.get("user") or "root")
+    return calls.master_of(__opts__)

@@ -58,7 +58,6 @@ from livepatch_core.build import report as build_report
 from livepatch_core.build import service
 from livepatch_core.build.refusals import Refused
 from livepatch_core.catalog import calls
-from livepatch_core.catalog.settings import parse_master
 from livepatch_core.errors import LivepatchError
 from livepatch_core.ledger import rollouts as ledger
 from livepatch_core.report import follow, owing, page
@@ -681,7 +680,7 @@ def _progress(name, display):
 
 
 def _master():
-    return parse_master(__opts__.get("livepatch"), __opts__["cachedir"], __opts__.get("user") or "root")
+    return calls.master_of(__opts__)
 
 
 def _draw(master, tgt, level, tgt_type, timeout, given):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from livepatch_core.rollout import inquiries
+from livepatch_core.rollout import inquiries, restarts
 from livepatch_core.rollout.fleet import Verb
 from livepatch_core.rollout.model import When
 from livepatch_core.rollout.state import Host, Job, Round, State
@@ -17,7 +17,7 @@ RELOOK = (
 )
 
 
-ON_THEIR_WAY = (Place.MOVING, Place.RETURNED)  # what they come to is heard first
+ON_THEIR_WAY = (Place.MOVING, Place.RETURNED)
 ABOUT = {"soak": Place.HEALTHY, "stray": Place.LOST}  # whom these looks are about
 LATE = "it came back later than it was allowed to"
 
@@ -100,16 +100,24 @@ def _take_restart(state: State, host: Host, place: Place, said: Mapping[str, Any
         host.until = min(host.until, state.t + options.restart_deadline)
     if place is Place.RETURNED and not host.returned:
         host.returned, host.until = True, state.t + options.drain_deadline
+        name = host.placing.minion
+        if name in state.strays:  # it has as long as any to be undrained
+            state.strays[name] = max(state.strays[name], host.until)
     if said.get("boot") and said["boot"] != host.boot:
         host.arrived = True
         if place is not Place.RETURNED:  # until it was verified its old boot is what it is judged by
             host.boot, host.build = said["boot"], said.get("build", host.build)
+            host.runs = said.get("kernel", "")
     host.away = said.get("away", host.away)
 
 
 def _take_stage(host: Host, said: Mapping[str, Any]) -> None:
-    host.boot, host.there = said.get("boot", ""), bool(said.get("there"))
-    host.kernel = said.get("kernel", "")
+    if "boot" not in said:
+        return  # a refusal says nothing of what it is: a host that is retried is what it was
+    boot, there, kernel = said["boot"], bool(said.get("there")), said.get("kernel", "")
+    host.arrived = host.arrived and (there or (boot == host.boot and host.runs == kernel))
+    host.runs = kernel if there else host.runs
+    host.boot, host.there, host.kernel = boot, there, kernel
     host.build = said.get("build", host.build)
     if "before" in said:
         host.before = said["before"]
@@ -142,16 +150,24 @@ def _strayed(state: State, name: str, place: Place, kind: str, text: str) -> tup
     if place is Place.RETURNED:
         return place, kind, text
     if place in (Place.MOVING, Place.APPROVED, Place.LOST):
-        return Place.LOST, kind, text
+        given_up = _given_up(state, state.hosts[name])
+        return Place.LOST, kind, f"{given_up}: {text}" if text else given_up
     state.strays.pop(name, None)
     return Place.FAILED, kind or str(Kind.STALLED), f"{LATE}: {text}" if text else LATE
+
+
+def is_heard_first(state: State, name: str) -> bool:
+    """Whether a rollback waits for what it comes to: it is on its way, or it did not come back from a restart
+    and may be between two kernels, with what was drained there away."""
+    place = state.hosts[name].place
+    return place in ON_THEIR_WAY or (place is Place.LOST and name in state.strays)
 
 
 def recall_if_wanted(state: State, name: str) -> None:
     """A host that was in flight when the rollback began, and has landed."""
     host = state.hosts[name]
     waiting = state.standing is Standing.ROLLING_BACK and name in state.recalled and host.was is None
-    if waiting and host.document >= 0 and host.place not in ON_THEIR_WAY:
+    if waiting and host.document >= 0 and not is_heard_first(state, name):
         recall(state, name)
 
 
@@ -216,8 +232,13 @@ def _away(state: State, job: Job, name: str) -> None:
         settle(state, job, name, Place.MOVING, "", "")
         return
     state.strays[name] = state.t + state.plan.options.late_for
-    text = f"it was told to start kernel {host.kernel} and did not come back in time"
-    settle(state, job, name, Place.LOST, "", text)
+    host.returned = False  # when it comes back it has its time to be undrained
+    settle(state, job, name, Place.LOST, "", _given_up(state, host))
+
+
+def _given_up(state: State, host: Host) -> str:
+    left = restarts.left_away(state.plan.options)
+    return f"it was told to start kernel {host.kernel} and did not come back in time{left}"
 
 
 def recall(state: State, name: str) -> None:
@@ -231,6 +252,15 @@ def recall(state: State, name: str) -> None:
 
 
 def stay(state: State, name: str) -> None:
-    """A host that was started with another kernel: it keeps that, which no rollback ends."""
-    text = f"it runs kernel {state.hosts[name].kernel} since this rollout; going back is another restart"
-    state.put(name, Place.NEEDS_REBOOT, Kind.REBOOT_OWED, text)
+    """A host that was started with another kernel: it keeps that, which no rollback ends. Which one it runs
+    is said only where it was seen."""
+    host = state.hosts[name]
+    if host.place is Place.NEEDS_REBOOT:
+        return
+    said = "this rollout has restarted it, and no rollback ends that: see which kernel it runs"
+    if host.runs:
+        said = f"this rollout has restarted it, and it runs kernel {host.runs}, which no rollback ends"
+    if host.runs and host.runs == host.kernel:
+        said = f"it was started with kernel {host.kernel} by this rollout; going back is another restart"
+    text = f"{host.text}; {said}" if host.text else said
+    state.put(name, Place.NEEDS_REBOOT, host.kind or Kind.REBOOT_OWED, text)

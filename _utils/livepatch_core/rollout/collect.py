@@ -44,9 +44,9 @@ def _answer(state: State, job: Job, gate: Optional[Gate], name: str, entry: Any,
     order = order_for(state, host)
     if job.purpose == "soak":
         return outcomes.soaking(entry, order).document()
-    until = state.round.overdue.get(name, t) if state.round is not None else t
     if host.restarts and not order.back:
-        return _restarted(state, job, host, entry, t >= until).document()
+        return _restarted(state, job, host, entry, t >= host.until).document()
+    until = state.round.overdue.get(name, t) if state.round is not None else t
     if job.verb is Verb.MOVE:
         return outcomes.moved(entry, order).document()
     return outcomes.looked(entry, order, overdue=t >= until).document()
@@ -63,7 +63,7 @@ def _restarted(state: State, job: Job, host: Host, entry: Any, overdue: bool) ->
 
 def _checked(state: State, host: Host, entry: Any) -> dict[str, Any]:
     """Where it never leaves, a rollback leaves it at the level it has, if that may be approved."""
-    found = restarts.checked(entry, state)
+    found = restarts.checked(entry, state, host.placing)
     levels = state.plan.back.get(found.build, {})
     before = found.level if found.level in levels else 0
     return {**found.document(), **({"before": before} if found.place is Place.STAGED else {})}

@@ -149,7 +149,7 @@ def _take_approval(state: State, name: str, act: Act, rev: int, document: int) -
     host.rev = rev
     if act.level is not None:
         host.document = document
-        if host.place not in answers.ON_THEIR_WAY:
+        if not answers.is_heard_first(state, name):
             answers.recall(state, name)
         return
     host.forward_rev, host.document = rev, document
@@ -225,6 +225,8 @@ def _back(state: State, body: Mapping[str, Any]) -> None:
     state.stayed = set(body.get("stay", ()))
     for name in body["hosts"]:
         state.hosts[name].was, state.hosts[name].document = None, -1
+        if name in state.strays:  # asked at once, and as long as from the start: it may be back by now
+            state.strays[name], state.next_stray = state.t + state.plan.options.late_for, state.t
     for name in state.stayed:
         answers.stay(state, name)
     obeyed.drop_staged(state)

@@ -49,14 +49,20 @@ def _trip(
 
 
 def next_round(state: State) -> list[str]:
-    """Who goes next, in order: as many as the domains and ``parallel`` let go. Failed hosts keep their
-    place."""
+    """Who goes next, in order: as many as the domains and ``parallel`` let go. Failed hosts keep their place.
+    All of one method, live ones first: a bad live patch is not to wait for somebody's drain before it can be
+    taken back."""
+    return _next_of(state, restarts=False) or _next_of(state, restarts=True)
+
+
+def _next_of(state: State, *, restarts: bool) -> list[str]:
     room = state.plan.options.parallel or LONGEST
     taken: Tally[str] = Tally()
     chosen: list[str] = []
     for name in state.queue:
-        domain = state.hosts[name].placing.domain
-        if state.occupied[domain] + taken[domain] < domain_limit(state, domain):
+        host = state.hosts[name]
+        domain = host.placing.domain
+        if host.restarts is restarts and state.occupied[domain] + taken[domain] < domain_limit(state, domain):
             taken[domain] += 1
             chosen.append(name)
             if len(chosen) == room:

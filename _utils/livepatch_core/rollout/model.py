@@ -248,7 +248,9 @@ class HostFacts:
 
 @dataclass(frozen=True)
 class Placing:
-    """One targeted host in the plan. wave is None unless it is eligible. before: the level to go back to."""
+    """One targeted host in the plan. wave is None unless it is eligible. before: the level to go back to.
+    kernel: the release it is to be started with; empty for hosts that are not, or were away (the option
+    ``kernel`` is asked for at their turn)."""
 
     minion: str
     group: Group
@@ -260,6 +262,7 @@ class Placing:
     before: int = 0
     version: str = ""
     method: Method = Method.LIVEPATCH
+    kernel: str = ""
 
 
 @dataclass(frozen=True)

@@ -39,8 +39,8 @@ class Finding:
     """place: where the host stands now; MOVING: look again; APPROVED: it did not get the command. there:
     it is at its level already. boot, build, level: as it says itself, from staging or after a restart.
 
-    Of hosts that are started with another kernel: kernel, its release; leaves: the boot was ordered; away:
-    seconds.
+    Of hosts that are started with another kernel: kernel, its release (after the restart that of the one
+    which runs); leaves: the boot was ordered; away: seconds.
     """
 
     place: Place

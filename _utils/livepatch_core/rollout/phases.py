@@ -88,10 +88,11 @@ def _dispatch(state: State, now: Now) -> Step | Rest:
 
 
 def _by_method(state: State, names: Iterable[str]) -> Iterator[Batch]:
-    """What a host is asked first depends on how it moves."""
-    groups: dict[bool, list[str]] = {}
+    """What a host is asked first depends on how it moves, and to which kernel."""
+    groups: dict[tuple[bool, str], list[str]] = {}
     for name in names:
-        groups.setdefault(state.hosts[name].restarts, []).append(name)
+        host = state.hosts[name]
+        groups.setdefault((host.restarts, host.placing.kernel), []).append(name)
     for group in groups.values():
         yield from batches(group)
 

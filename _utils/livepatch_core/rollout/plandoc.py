@@ -88,8 +88,11 @@ def document(plan: Plan) -> dict[str, Any]:
 
 
 def _placing_document(placing: Placing) -> dict[str, Any]:
-    """asdict copies deeply, which takes most of the time of a large plan."""
+    """asdict copies deeply, which takes most of the time of a large plan. An empty kernel is left out: older
+    plans, which have none, keep their hash."""
     words = {"group": str(placing.group), "method": str(placing.method)}
+    if placing.kernel:
+        words["kernel"] = placing.kernel
     return {**{key: getattr(placing, key) for key in PLACING}, **words}
 
 
@@ -123,7 +126,8 @@ def _grants(written: Mapping[str, Any]) -> dict[str, Grant]:
 def _placing(written: Mapping[str, Any]) -> Placing:
     """The method is missing where a plan was made by a version that had but one."""
     words = {"group": Group(written["group"]), "method": Method(written.get("method", Method.LIVEPATCH))}
-    return Placing(**{**{key: written[key] for key in PLACING if key not in words}, **words})
+    kernel = written.get("kernel", "")
+    return Placing(**{**{key: written[key] for key in PLACING if key not in words}, **words}, kernel=kernel)
 
 
 def _canonical(value: Any) -> bytes:

@@ -129,6 +129,7 @@ def _placing(host: HostFacts, question: Question, back: Back) -> Placing:
         before=before,
         version=host.version or "",
         method=method,
+        kernel=(host.kernel or "") if method is not Method.LIVEPATCH else "",
     )
 
 

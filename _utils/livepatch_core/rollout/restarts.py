@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any, Optional
 
 from livepatch_core.rollout import outcomes
+from livepatch_core.rollout.model import Options, Placing
 from livepatch_core.rollout.outcomes import Finding, Seen
 from livepatch_core.rollout.state import Host, Job, State
 from livepatch_core.rollout.states import Place
@@ -24,7 +25,8 @@ BUSY = (Verdict.PATCHING, Verdict.REVERTING, Verdict.STALLED)
 @dataclass(frozen=True)
 class Order:
     """What one host was told. boot: the boot id it was to leave. levels: by kernel build, the level it is to
-    have on ``kernel``; bare: none is needed. returned: it was told already to finish."""
+    have on ``kernel``; bare: none is needed. returned: it was told already to finish. left: what has to be
+    said where it was not finished (see left_away)."""
 
     ledger_id: str
     rev: int
@@ -33,18 +35,36 @@ class Order:
     levels: Mapping[str, int]
     bare: bool
     returned: bool = False
+    left: str = ""
+
+
+def left_away(options: Options) -> str:
+    """The end of a sentence about a host that was not finished; empty where nothing was drained."""
+    if options.drain is None:
+        return ""
+    return "; what was drained there is still away: run livepatch_restart.finish there once it answers"
 
 
 def order_for(state: State, host: Host) -> Order:
     levels = {build: one.level for build, one in state.plan.arrivals.get(host.kernel, {}).items()}
-    bare = state.plan.options.bare
-    return Order(state.ledger_id, host.forward_rev, host.boot, host.kernel, levels, bare, host.returned)
+    options = state.plan.options
+    return Order(
+        state.ledger_id,
+        host.forward_rev,
+        host.boot,
+        host.kernel,
+        levels,
+        options.bare,
+        host.returned,
+        left_away(options),
+    )
 
 
 def check_arguments(state: State, job: Job) -> dict[str, Any]:
-    options = state.plan.options
+    """Hosts of one job have one planned kernel (phases.py)."""
+    options, placing = state.plan.options, state.hosts[next(iter(job.pending))].placing
     hooks = {"drain": options.drain, "undrain": options.undrain}
-    return {"method": str(_method(state, job)), "kernel": options.kernel, **hooks}
+    return {"method": str(placing.method), "kernel": placing.kernel or options.kernel, **hooks}
 
 
 def leave_arguments(state: State, job: Job) -> dict[str, Any]:
@@ -55,11 +75,7 @@ def leave_arguments(state: State, job: Job) -> dict[str, Any]:
     return {**check_arguments(state, job), "kernel": kernel, "reason": why, "deadline": deadline}
 
 
-def _method(state: State, job: Job) -> str:
-    return state.hosts[next(iter(job.pending))].placing.method
-
-
-def checked(entry: object, state: State) -> Finding:
+def checked(entry: object, state: State, placing: Placing) -> Finding:
     """The answer to the question whether it could be restarted; ``there``: it has nothing to do."""
     document = outcomes.document_of(entry)
     unread = Finding(Place.FAILED, Kind.INTERNAL, f"its answer cannot be read: {outcomes.shown(entry)}")
@@ -72,12 +88,28 @@ def checked(entry: object, state: State) -> Finding:
         return unread
     if seen.verdict in BUSY:
         return Finding(Place.FAILED, Kind.BUSY, f"a transition is running there: {seen.comment}")
+    drift = _drift(seen, kernel, placing)
+    if drift:
+        return Finding(Place.FAILED, Kind.DRIFT, drift)
     if not state.plan.arrivals.get(kernel) and not state.plan.options.bare:
         return Finding(Place.FAILED, Kind.UNCOVERED, f"there is no level for kernel {kernel}")
     there = kernel == seen.release and Flag.REBOOT_OWED not in seen.flags
     return Finding(
         Place.STAGED, boot=seen.boot, build=seen.build, level=seen.level, there=there, kernel=kernel
     )
+
+
+def _drift(seen: Seen, kernel: str, placing: Placing) -> str:
+    """What is not as it was planned: the kernel that it would be started with, or the one that it runs, from
+    which that of the plan may be the way back. Empty where nothing is, or no kernel was planned."""
+    if not placing.kernel:
+        return ""
+    if kernel != placing.kernel:
+        return f"it would be started with kernel {kernel}, planned was {placing.kernel}"
+    if placing.build_id and seen.build != placing.build_id and seen.release != kernel:
+        runs = f"it runs kernel {seen.release} (build {seen.build}) by now"
+        return f"{runs}, planned was to start {kernel} from build {placing.build_id}"
+    return ""
 
 
 def left(entry: object) -> Finding:
@@ -110,7 +142,8 @@ def looked(entry: object, order: Order, *, overdue: bool) -> Finding:
         return Finding(Place.MOVING, text=f"it is {own.get('stage')}", leaves=own.get("stage") == "leaving")
     if overdue and order.returned:
         what = "it never left" if here else "it is back"
-        return Finding(Place.FAILED, Kind.STALLED, f"{what}, and was not finished in time: {seen.comment}")
+        text = f"{what}, and was not finished in time{order.left}: {seen.comment}"
+        return Finding(Place.FAILED, Kind.STALLED, text)
     return Finding(Place.RETURNED, boot=seen.boot, build=seen.build)
 
 
@@ -143,7 +176,9 @@ def ended(seen: Seen, order: Order) -> Finding:
     place, kind, text = (Place.HEALTHY, "", "") if found is None else (Place.FAILED, *found)
     if own.get("boot_id") == seen.boot:
         return Finding(place, kind, text)
-    return Finding(place, kind, text, boot=seen.boot, build=seen.build, away=_seconds(own))
+    return Finding(
+        place, kind, text, boot=seen.boot, build=seen.build, kernel=seen.release, away=_seconds(own)
+    )
 
 
 def _problem(seen: Seen, order: Order) -> Optional[tuple[str, str]]:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
-from livepatch_core.rollout.answers import ON_THEIR_WAY
+from livepatch_core.rollout.answers import is_heard_first
 from livepatch_core.rollout.limits import next_back
+from livepatch_core.rollout.model import Grant
 from livepatch_core.rollout.records import Type
-from livepatch_core.rollout.state import Host, State
+from livepatch_core.rollout.state import State
 from livepatch_core.rollout.states import Place, Standing
 from livepatch_core.rollout.steps import Block, Rest, Step, Write
 
+NAMED = 5  # hosts in a sentence
 LAST = (Place.LOST, Place.UNREACHABLE)  # silent ones would hold up a round of those who answer
 
 
@@ -26,15 +28,15 @@ def begin(state: State) -> Write:
         and (scope == "all" or host.lap == state.lap)
         and host.place is not Place.ROLLED_BACK
     ]
-    landed = {name for name in names if _has_landed(state.hosts[name])}
+    landed = {name for name in names if _has_landed(state, name)}
     body: dict[str, Any] = {"scope": scope, "block": block, "why": why}
     stay = {"stay": sorted(landed)} if landed else {}
     return Write(Type.BACK, {**body, "hosts": [name for name in names if name not in landed], **stay})
 
 
-def _has_landed(host: Host) -> bool:
+def _has_landed(state: State, name: str) -> bool:
     """Whether it runs another kernel already, which it keeps."""
-    return host.arrived and host.place not in ON_THEIR_WAY
+    return state.hosts[name].arrived and not is_heard_first(state, name)
 
 
 def advance(state: State) -> Step | Rest:
@@ -55,7 +57,15 @@ def advance(state: State) -> Step | Rest:
         return Block()
     if state.block_wanted and not state.blocked:
         return Write(Type.BLOCK, {"act": f"{state.id}/block"})
+    away = [name for name in _never_back(state) if state.t < state.strays[name]]
+    if away:
+        return Rest(f"{len(away)} hosts that did not come back from their restart")
     return Write(Type.ENDED, _end(state))
+
+
+def _never_back(state: State) -> list[str]:
+    """Whatever the scope: after the end nobody asks them any more."""
+    return [name for name in state.strays if state.hosts[name].place is Place.LOST]
 
 
 def _approve(state: State) -> Write:
@@ -66,7 +76,7 @@ def _approve(state: State) -> Write:
             groups.setdefault(state.hosts[name].before, []).append(name)
     level, names = next(iter(sorted(groups.items())))
     builds = {state.hosts[name].build for name in names}
-    grants = {build: state.plan.back[build][level] for build in sorted(builds)}
+    grants = {build: _grant(state, build, level) for build in sorted(builds)}
     body: dict[str, Any] = {
         "act": f"{state.id}/{state.act_count + 1}",
         "hosts": names,
@@ -76,6 +86,11 @@ def _approve(state: State) -> Write:
     return Write(Type.APPROVE, body)
 
 
+def _grant(state: State, build: str, level: int) -> Grant:
+    """Any kernel build can go back to 0; of one that no plan knew there is nothing else."""
+    return Grant(0, None) if level == 0 else state.plan.back[build][level]
+
+
 def _end(state: State) -> dict[str, str]:
     places = [state.hosts[name].place for name in (*state.recalled, *state.stayed)]
     bad = {place: places.count(place) for place in (Place.ROLLBACK_FAILED, Place.NEEDS_REBOOT, Place.LOST)}
@@ -83,4 +98,8 @@ def _end(state: State) -> dict[str, str]:
     back = f"{state.cause}; {places.count(Place.ROLLED_BACK)} of {len(places)} hosts are back"
     stuck = bad[Place.ROLLBACK_FAILED] or bad[Place.NEEDS_REBOOT]
     standing = Standing.ROLLBACK_FAILED if stuck else Standing.ROLLED_BACK
-    return {"state": str(standing), "reason": f"{back}, {said}" if said else back}
+    reason = f"{back}, {said}" if said else back
+    if never := _never_back(state):
+        names = f"{', '.join(never[:NAMED])}{' and others' if len(never) > NAMED else ''}"
+        reason += f"; {names} did not come back: run livepatch_restart.finish there once that answers"
+    return {"state": str(standing), "reason": reason}

@@ -37,7 +37,8 @@ class Host:
 
     Of hosts that are started with another kernel: kernel, its release. until: when (observed) the step it is
     at has to be over: to be back, then to be undrained. returned: it was seen to be back, or is to be taken
-    back. arrived: it runs another boot than before. away: seconds, as it says itself.
+    back. arrived: it runs another boot than before. runs: the kernel that it was then seen to run. away:
+    seconds, as it says itself.
     """
 
     placing: Placing
@@ -58,6 +59,7 @@ class Host:
     until: float = 0.0
     returned: bool = False
     arrived: bool = False
+    runs: str = ""
     away: Optional[float] = None
 
     @property
@@ -297,7 +299,7 @@ class State:
         self._count(host, -1)
         host.lap, host.place, host.kind, host.text = self.lap, place, "", ""
         host.there, host.tries = False, 0
-        host.until, host.returned, host.arrived, host.away = 0.0, False, False, None
+        host.until, host.returned, host.away = 0.0, False, None
         self._count(host, 1)
         self.queue.pop(name, None)
 

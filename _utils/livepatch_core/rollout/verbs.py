@@ -6,7 +6,7 @@ from __future__ import annotations
 import contextlib
 import json
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Optional
 
@@ -26,6 +26,7 @@ from livepatch_core.words import Kind
 
 ROLLOUTS, PLANS, COMMANDS = "rollouts", "plans", commands.FOLDER
 PLANS_KEPT = 20
+NAMED = 3  # hosts in trouble that a sentence names; status has them all
 HASH_SHOWN = 12  # digits of a plan's hash that name it; as many as anybody will compare by eye
 GOOD = frozenset({Standing.COMPLETED, Standing.EXCEPTIONS})
 WANTED = {"abort": frozenset({Standing.ABORTED}), "rollback": frozenset({Standing.ROLLED_BACK})}
@@ -198,9 +199,19 @@ def sentence(document: Mapping[str, Any]) -> str:
     if document["reason"]:
         said += f": {document['reason']}"
     said = f"{said.rstrip('.')}. Of {document['targeted']} hosts: {counts}."
+    said += "".join(f" {one}" for one in _troubles(document["hosts"]))
     if document["next"] and document["state"] in ("running", "rolling_back", "aborting"):
         said += f" Next: {document['next']}" + (f" at {document['next_at']}." if document["next_at"] else ".")
     return said
+
+
+def _troubles(hosts: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
+    """The first hosts that are in trouble, one sentence each: a count tells no cause."""
+    told = {name: one for name, one in hosts.items() if one["state"] in TROUBLED and one.get("text")}
+    for name in list(told)[:NAMED]:
+        yield f"{name} ({told[name]['state']}): {told[name]['text'].rstrip('.')}."
+    if len(told) > NAMED:
+        yield f"And {len(told) - NAMED} others: livepatch.status."
 
 
 def arguments_of(given: Mapping[str, Any]) -> dict[str, Any]:

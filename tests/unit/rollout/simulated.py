@@ -58,12 +58,16 @@ RESTART_WAYS = (
     "garbage", "busy", "sickens", "leaves", "falls",
     "stays",  # it says that it leaves, and does not
     "strays",  # it comes back long after its time
+    "lags",  # a while after it
     "another",  # it comes back with the old kernel
     "ill",  # it comes back and is not well
     "bare",  # it says that all is well, and is not at its level
     "hangs",  # the answer to finish is lost
+    "ahead",  # it runs that kernel already, in a build that is in no catalog
+    "unknown",  # it comes back with that kernel, in such a build
 )  # fmt: skip
-DELAY, BOOT, LONG, DRAIN = 15.0, 60.0, 1e4, 240.0
+DELAY, BOOT, LAG, LONG, DRAIN = 15.0, 60.0, 500.0, 1e4, 240.0
+UNKNOWN_BUILD = "9" * 40
 
 
 class World:
@@ -76,6 +80,7 @@ class World:
         self.measured: Callable[[Gate], Mapping[str, Any]] = lambda gate: {"value": 1, "evidence": "asked"}
         self.values: Callable[[str, str], Any] = lambda host, fun: True
         self.withheld = False
+        self.newest = KERNEL  # what "newest" means on each host
         self.skew = 0.0  # of the wall clock
         self.waited: Callable[[float], None] = lambda now: None
         self.watch: Callable[[str, Any], None] = lambda act, what: None
@@ -182,7 +187,7 @@ class World:
         if verb is Verb.LOOK:
             return self._look(host)
         if verb is Verb.CHECK:
-            return self._check(host)
+            return self._check(host, arguments)
         if verb is Verb.LEAVE:
             return self._leave(host, arguments)
         if verb is Verb.FINISH:
@@ -243,13 +248,15 @@ class World:
             host.update(down=False, leaves_at=None, boots=host["boots"] + 1, last={})
             host["booted"].append(restart["rev"])
             if host["way"] != "another":
-                host.update(kernel=KERNEL, build=NEW_BUILD, level=0)
+                build = UNKNOWN_BUILD if host["way"] == "unknown" else NEW_BUILD
+                host.update(kernel=KERNEL, build=build, level=0)
 
-    def _check(self, host: dict[str, Any]) -> dict[str, Any]:
+    def _check(self, host: dict[str, Any], arguments: Mapping[str, Any]) -> dict[str, Any]:
         if host["way"] == "refuses":
             return self._answer({"result": False, "comment": "locked down", "kind": "lockdown"})
+        kernel = self.newest if arguments["kernel"] == "newest" else arguments["kernel"]
         look = self._seen(host)
-        return self._answer({"result": True, "comment": "it could", "kernel": KERNEL, "look": look})
+        return self._answer({"result": True, "comment": "it could", "kernel": kernel, "look": look})
 
     def _leave(self, host: dict[str, Any], arguments: Mapping[str, Any]) -> Optional[dict[str, Any]]:
         approval, way = arguments["approval"], host["way"]
@@ -279,7 +286,7 @@ class World:
         seconds = DRAIN if way == "slow" else SECONDS
         leaves = self.time() + seconds + DELAY
         host["leaves_at"] = None if way == "stays" else leaves
-        host["back_at"] = leaves + {"strays": LONG, "dies": 1e9}.get(way, BOOT)
+        host["back_at"] = leaves + {"strays": LONG, "lags": LAG, "dies": 1e9}.get(way, BOOT)
         if way != "slow":
             host["restart"]["stage"] = "leaving"
         if way == "quiet":
@@ -313,7 +320,7 @@ class World:
                 self._ended(host, "kernel-mismatch", "another kernel runs")
             elif host["way"] == "ill":
                 self._ended(host, "health", "libvirtd is not active")
-            elif host["way"] == "bare":
+            elif host["way"] in ("bare", "unknown"):
                 self._ended(host)
             else:
                 host.update(level=NEW_LEVEL, up=NEW_LEVEL, moved=True, until=self.time() + SECONDS)
@@ -434,6 +441,8 @@ def new_world(path: Path, plan: Plan, ways: Mapping[str, str]) -> World:
         if one.method is not Method.LIVEPATCH:
             world.data["hosts"][one.minion]["up"] = NEW_LEVEL
         world.data["hosts"][one.minion]["level"] = one.before
+        if ways.get(one.minion) == "ahead":
+            world.data["hosts"][one.minion].update(kernel=KERNEL, build=UNKNOWN_BUILD, level=0)
     return world
 
 

@@ -97,6 +97,21 @@ def restarted() -> tuple[Plan, dict[str, str]]:
     return plan, dict(zip(names, ways))
 
 
+def taken_back() -> tuple[Plan, dict[str, str]]:
+    """A rollback while hosts are between two kernels: one comes back after it was given up, one never, one
+    runs a kernel that is in no catalog."""
+    limits = {"failed": 9, "stalled": 9, "unreachable": 9, "lost": {"wave": 0, "total": 0}}
+    hooks = {"drain": "a.b", "undrain": "c.d", "drain_deadline": 600, "restart_deadline": 300}
+    given = {**OPTIONS, "thresholds": limits, "fallback": "kexec", "max_per_domain": 8, **hooks}
+    given = {**given, "parallel": 0, "without_level": "accept", "late_for": 900}
+    hosts = [*fleet(6, domains=2), *(uncovered(f"old{number}", domain="rack0") for number in range(9))]
+    plan = plan_of(hosts, given)
+    names = [name for name in plan.waves[1] if name.startswith("old")]
+    ways = ("lags", "dies", "unknown", "ahead")
+    assert len(names) >= len(ways)
+    return plan, dict(zip(names, ways))
+
+
 def meaning(directory: Path, world: World) -> dict[str, Any]:
     """All that may not depend on who drove when: no times, no jids, no looks."""
     state = status.read(directory)
@@ -187,7 +202,7 @@ def memory() -> Iterator[Path]:
     shutil.rmtree(place)
 
 
-@pytest.mark.parametrize("scenario", [undone, through, restarted])
+@pytest.mark.parametrize("scenario", [undone, through, restarted, taken_back])
 def test_every_point(
     memory: Path, monkeypatch: pytest.MonkeyPatch, scenario: Callable[[], tuple[Plan, dict[str, str]]]
 ) -> None:

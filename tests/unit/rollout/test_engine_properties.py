@@ -28,6 +28,7 @@ from livepatch_core.rollout.steps import Rest
 from tests.unit.rollout.fleets import KERNEL, host, plan_of, uncovered
 from tests.unit.rollout.simulated import LEDGER, RESTART_WAYS, WAYS, begin, drive, new_world
 
+RARE = ("ahead", "unknown", "lags") * 4  # what a rollback meets at the wrong moment
 EXAMPLES = settings(
     max_examples=80,
     deadline=None,
@@ -69,6 +70,7 @@ def rollouts(draw: st.DrawFn) -> tuple[Plan, dict[str, str]]:
         "block_on_rollback": draw(st.booleans()),
         "late": draw(st.sampled_from(("catch_up", "report"))),
         "late_for": 900,
+        "without_level": draw(st.sampled_from(("refuse", "accept"))),
         "fallback": draw(st.sampled_from(("none", "kexec", "kexec"))),
         "drain": "livepatch_drain.drain",
         "undrain": "livepatch_drain.undrain",
@@ -79,7 +81,7 @@ def rollouts(draw: st.DrawFn) -> tuple[Plan, dict[str, str]]:
     methods = {one.minion: one.method for one in plan.hosts}
     chosen = draw(st.lists(st.sampled_from(sorted(methods)), unique=True, max_size=count))
     ways = {
-        name: draw(st.sampled_from(WAYS if methods[name] is Method.LIVEPATCH else RESTART_WAYS))
+        name: draw(st.sampled_from(WAYS if methods[name] is Method.LIVEPATCH else RARE + RESTART_WAYS))
         for name in chosen
     }
     return plan, ways
@@ -117,6 +119,8 @@ class Watched:
             assert len(set(one["booted"])) == len(one["booted"]), name
             assert not one["booted"] or self.methods[name] is not Method.LIVEPATCH
             assert not one["drained"] or name in state.strays
+            if state.standing in (Standing.ROLLED_BACK, Standing.ROLLBACK_FAILED):
+                assert not one["drained"] or one["back_at"] > self.world.time(), name
 
     def turn(self, state: State) -> bool:
         self.state = state

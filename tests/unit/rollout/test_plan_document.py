@@ -15,7 +15,16 @@ from livepatch_core.errors import LivepatchError
 from livepatch_core.rollout.model import HostFacts
 from livepatch_core.rollout.plandoc import decode, document, encode, plan_hash, rollout_id
 from livepatch_core.words import Kind
-from tests.unit.rollout.fleets import BUILDS, fleet, host, plan_of, some_hosts, some_options
+from tests.unit.rollout.fleets import (
+    BUILDS,
+    KERNEL,
+    fleet,
+    host,
+    plan_of,
+    some_hosts,
+    some_options,
+    uncovered,
+)
 
 PLAN = plan_of([*fleet(6), host("away", online=False)], {"allow_testing": True}, testing=[BUILDS[0]])
 
@@ -102,6 +111,18 @@ def test_fields_of_a_newer_version_are_ignored() -> None:
     newer["hosts"] = [{**one, "colour": "blue"} for one in newer["hosts"]]
     newer["grants"] = {build: {**one, "colour": "blue"} for build, one in newer["grants"].items()}
     assert decode(resealed(newer)) == PLAN
+
+
+def test_a_plan_of_before_kernels_were_planned_is_read_and_keeps_its_hash() -> None:
+    """A kept plan is found by its hash (verbs.py)."""
+    plan = plan_of([uncovered("a"), host("b")], {"fallback": "kexec"})
+    assert {one.minion: one.kernel for one in plan.hosts} == {"a": KERNEL, "b": ""}
+    older = document(plan)
+    for one in older["hosts"]:
+        one.pop("kernel", None)
+    data = resealed(older)
+    assert {one.kernel for one in decode(data).hosts} == {""}
+    assert plan_hash(decode(data)) == json.loads(data)["sha256"] != plan_hash(plan)
 
 
 @pytest.mark.parametrize(

@@ -7,14 +7,25 @@ from typing import Any
 
 import pytest
 
-from livepatch_core.rollout import adoption, collect, status
+from livepatch_core.rollout import adoption, collect, journal, status
 from livepatch_core.rollout.fleet import Verb
-from livepatch_core.rollout.model import Plan
+from livepatch_core.rollout.model import Method, Plan
+from livepatch_core.rollout.records import Type
 from livepatch_core.rollout.state import Round, State
 from livepatch_core.rollout.state import begin as new_state
 from livepatch_core.rollout.states import Standing
 from tests.unit.rollout.fleets import KERNEL, NEW_BUILD, NEW_LEVEL, fleet, host, plan_of, uncovered
-from tests.unit.rollout.simulated import BOOT, LONG, RESTART_WAYS, World, begin, drive, new_world, places
+from tests.unit.rollout.simulated import (
+    BOOT,
+    LONG,
+    RESTART_WAYS,
+    UNKNOWN_BUILD,
+    World,
+    begin,
+    drive,
+    new_world,
+    places,
+)
 from tests.unit.rollout.test_commands import Under
 from tests.unit.rollout.test_engine import TOLERANT
 
@@ -63,7 +74,8 @@ ENDS = {
     "busy": ("healthy", ""), "sickens": ("failed", "health"), "leaves": ("failed", "drift"),
     "falls": ("lost_after_patch", ""), "stays": ("failed", "stalled"), "strays": ("lost_after_patch", ""),
     "another": ("failed", "kernel-mismatch"), "ill": ("failed", "health"), "hangs": ("healthy", ""),
-    "bare": ("failed", "internal"),
+    "bare": ("failed", "internal"), "ahead": ("already_ok", ""), "unknown": ("failed", "uncovered"),
+    "lags": ("failed", "stalled"),
 }  # fmt: skip
 
 
@@ -76,7 +88,8 @@ def test_what_becomes_of_a_host(tmp_path: Path, way: str, method: str) -> None:
     state, world = run(tmp_path, plan, {victim: way})
     place, kind = ENDS[way]
     assert (places(state)[victim], state.hosts[victim].kind) == (place, kind), state.hosts[victim].text
-    assert state.standing is (Standing.COMPLETED if place == "healthy" else Standing.EXCEPTIONS)
+    done = place in ("healthy", "already_ok")
+    assert state.standing is (Standing.COMPLETED if done else Standing.EXCEPTIONS)
     others = {name: one for name, one in places(state).items() if name != victim}
     assert set(others.values()) == {"healthy"}
     found = world.data["hosts"][victim]
@@ -230,3 +243,226 @@ def test_no_level_for_the_new_kernel(tmp_path: Path) -> None:
     world._finish = bare  # type: ignore[method-assign]
     state = drive(begin(tmp_path / "rollouts", plan, world), world)
     assert set(places(state).values()) == {"healthy"}
+
+
+# -- the kernel is the plan's ----------------------------------------------------------------------------
+
+NEWER = "6.1.0-58-amd64"
+
+
+def test_a_kernel_that_is_installed_later_is_not_started(tmp_path: Path) -> None:
+    """The canaries have proven the plan's: what is newest on a host at its turn nobody has run."""
+    under = Under(tmp_path, restarted(without_level="accept"))
+    started: list[str] = []
+
+    def watch(act: str, what: Any) -> None:
+        if act == "publish" and what[0] in (Verb.CHECK, Verb.LEAVE):
+            started.append(what[2]["kernel"])
+
+    under.world.watch = watch
+    under.until(lambda state: state.lap == 1)
+    under.world.newest = NEWER
+    state = under.end()
+    assert state.standing is Standing.COMPLETED
+    assert set(started) == {KERNEL} and all(one.kernel == KERNEL for one in state.hosts.values())
+
+
+def test_another_answer_than_the_plans_is_drift(tmp_path: Path) -> None:
+    """Also one that has been started with a third kernel since: to that of the plan it would go back."""
+    plan = restarted(without_level="accept")
+    other, moved = plan.waves[1][:2]
+    world = new_world(tmp_path / "world.json", plan, {})
+    check = world._check
+
+    def checked(one: dict[str, Any], arguments: Any) -> Any:
+        return check(one, {"kernel": NEWER} if one is world.data["hosts"][other] else arguments)
+
+    world._check = checked  # type: ignore[method-assign]
+    world.data["hosts"][moved].update(kernel=NEWER, build=UNKNOWN_BUILD)
+    state = drive(begin(tmp_path / "rollouts", plan, world), world)
+    for name in (other, moved):
+        one = state.hosts[name]
+        assert (str(one.place), one.kind) == ("failed", "drift") and NEWER in one.text and KERNEL in one.text
+        assert not world.data["hosts"][name]["commands"]
+
+
+def test_one_that_was_away_when_it_was_planned_is_asked_by_the_option(tmp_path: Path) -> None:
+    hosts = [uncovered("hv0"), uncovered("off", online=False, kernel=None)]
+    plan = plan_of(hosts, {**OPTIONS, "method": "kexec"})
+    state, world = run(tmp_path, plan)
+    assert places(state) == {"hv0": "healthy", "off": "healthy"} and state.hosts["off"].kernel == KERNEL
+
+
+# -- rollbacks -------------------------------------------------------------------------------------------
+
+
+def test_a_rollback_past_a_kernel_build_of_which_nobody_knew(tmp_path: Path) -> None:
+    """It runs that kernel already; it was away when it was planned and its drain fails; it was retried."""
+    away = {"online": False, "build_id": None, "level": None, "kernel": None}
+    hosts = [*(uncovered(f"hv{number}") for number in range(4)), host("off", **away)]
+    plan = plan_of(hosts, {**OPTIONS, "method": "kexec", "waves": ["100%"], "without_level": "accept"})
+    ahead, unknown = plan.waves[1][:2]
+    under = Under(tmp_path, plan, {ahead: "ahead", unknown: "unknown", "off": "fails"})
+    under.world.data["hosts"]["off"]["build"] = "8" * 40
+    under.until(lambda state: state.hosts["off"].place == "failed")
+    under.say("rollback")
+    state = under.end()
+    found = places(state)
+    assert (found[ahead], found[unknown], found["off"]) == ("rolled_back", "needs_reboot", "rolled_back")
+    assert state.standing is Standing.ROLLBACK_FAILED
+
+
+def lost_canary(**changes: Any) -> tuple[Plan, str]:
+    plan = mixed(thresholds=STRICT, on_fail_canary="rollback_wave", **changes)
+    return plan, next(one for one in plan.waves[0] if one.startswith("old"))
+
+
+def test_a_canary_that_comes_back_after_the_rollback_began_is_undrained(tmp_path: Path) -> None:
+    plan, victim = lost_canary(late_for=2 * LONG)
+    under = Under(tmp_path, plan, {victim: "strays"})
+    others = [name for name in plan.waves[0] if name != victim]
+    state = under.until(
+        lambda state: bool(state.recalled) and all(state.hosts[one].place == "rolled_back" for one in others)
+    )
+    assert state.standing is Standing.ROLLING_BACK and places(state)[victim] == "lost_after_patch"
+    assert under.world.data["hosts"][victim]["drained"] and under.world.monotonic() < LONG / 2
+    state = under.end()
+    found = under.world.data["hosts"][victim]
+    assert places(state)[victim] == "needs_reboot" and state.standing is Standing.ROLLBACK_FAILED
+    assert not found["drained"] and len(found["commands"]) == 1, "it is told to finish, and nothing else"
+
+
+def test_a_rollback_names_who_never_came_back(tmp_path: Path) -> None:
+    plan, victim = lost_canary(late_for=3600)
+    under = Under(tmp_path, plan, {victim: "dies"})
+    state = under.end()
+    assert places(state)[victim] == "lost_after_patch" and under.world.monotonic() < 8000
+    assert victim in state.reason and "livepatch_restart.finish" in state.reason
+
+
+def test_one_that_is_lost_in_the_middle_of_a_rollback_is_waited_for(tmp_path: Path) -> None:
+    plan = restarted(waves=["100%"], late_for=2 * LONG)
+    victim = plan.waves[1][0]
+    under = Under(tmp_path, plan, {victim: "strays"})
+    under.until(lambda state: state.lap == 1 and state.counts["moving"] > 0)
+    under.say("rollback")
+    state = under.end()
+    assert places(state)[victim] == "needs_reboot"
+    assert not under.world.data["hosts"][victim]["drained"]
+
+
+def test_a_rollback_says_the_kernel_only_where_it_was_seen(tmp_path: Path) -> None:
+    """And keeps what was said before."""
+    plan = restarted(waves=["100%"])
+    back, well = plan.waves[1][:2]
+    under = Under(tmp_path, plan, {back: "another"})
+    under.until(lambda state: state.lap == 1 and state.round is None and state.counts["failed"] == 1)
+    under.say("rollback")
+    state = under.end()
+    assert f"started with kernel {KERNEL}" in state.hosts[well].text
+    one = state.hosts[back]
+    assert one.text.startswith("another kernel runs; ") and f"started with kernel {KERNEL}" not in one.text
+    assert "6.1.0-56-amd64" in one.text and one.kind == "kernel-mismatch"
+
+
+@pytest.mark.parametrize("again", ["ill", "refuses", "deaf"])
+def test_one_that_was_retried_on_its_new_kernel_is_not_called_rolled_back(tmp_path: Path, again: str) -> None:
+    plan = restarted(waves=["100%"], thresholds={**TOLERANT, "failed": 0})
+    victim = plan.waves[1][0]
+    under = Under(tmp_path, plan, {victim: "ill"})
+    under.paused()
+    under.world.data["hosts"][victim]["way"] = again
+    under.say("retry", acknowledge="failed")
+    under.until(lambda state: state.hosts[victim].place in ("already_ok", "failed", "unreachable"))
+    under.say("rollback")
+    state = under.end()
+    assert under.world.data["hosts"][victim]["kernel"] == KERNEL
+    assert places(state)[victim] == "needs_reboot" and KERNEL in state.hosts[victim].text
+
+
+def test_one_that_was_retried_on_its_old_kernel_goes_back(tmp_path: Path) -> None:
+    plan = restarted(waves=["100%"], thresholds={**TOLERANT, "failed": 0})
+    victim = plan.waves[1][0]
+    under = Under(tmp_path, plan, {victim: "another"})
+    under.paused()
+    under.world.data["hosts"][victim]["way"] = "fails"
+    under.say("retry", acknowledge="failed")
+    under.until(lambda state: state.hosts[victim].place == "failed")
+    under.say("rollback")
+    assert places(under.end())[victim] == "rolled_back"
+
+
+# -- what was drained ------------------------------------------------------------------------------------
+
+
+def test_a_stray_has_its_time_to_be_undrained(tmp_path: Path) -> None:
+    """One answer to finish that is lost is not the end of it."""
+    plan = restarted(thresholds=STRICT, late_for=2 * LONG)
+    victim = plan.waves[1][0]
+    under = Under(tmp_path, plan, {victim: "strays"})
+    finish, lost = under.world._finish, [1]
+
+    def hangs(one: dict[str, Any]) -> Any:
+        if one is under.world.data["hosts"][victim] and lost[0]:
+            lost[0] -= 1
+            return None
+        return finish(one)
+
+    under.world._finish = hangs  # type: ignore[method-assign]
+    state = under.until(lambda state: bool(state.trips) and not adoption.wanted(state))
+    assert places(state)[victim] == "failed" and not lost[0]
+    assert not under.world.data["hosts"][victim]["drained"]
+
+
+def test_one_that_falls_silent_after_its_return_is_finished_when_it_is_back(tmp_path: Path) -> None:
+    plan = restarted(thresholds=STRICT, late_for=2 * LONG)
+    victim = plan.waves[1][0]
+    under = Under(tmp_path, plan)
+    finish, fell = under.world._finish, [0.0]
+
+    def falls(one: dict[str, Any]) -> Any:
+        if one is under.world.data["hosts"][victim] and not fell[0]:
+            one["gone"], fell[0] = True, under.world.monotonic()
+            return None
+        return finish(one)
+
+    def recovers(_now: float) -> None:
+        if fell[0] and under.world.monotonic() > fell[0] + 3000:
+            under.world.data["hosts"][victim]["gone"] = False
+
+    under.world._finish, under.world.waited = falls, recovers  # type: ignore[method-assign]
+    state = under.until(lambda state: bool(state.trips) and not adoption.wanted(state))
+    assert state.trips[0].counter == "lost" and places(state)[victim] == "failed"
+    assert not under.world.data["hosts"][victim]["drained"]
+
+
+@pytest.mark.parametrize("drain", [True, False])
+def test_who_did_not_come_back_is_said_with_what_is_still_away(tmp_path: Path, drain: bool) -> None:
+    plan = restarted(**({} if drain else {"drain": None, "undrain": None}))
+    lost, open_ = plan.waves[1][:2]
+    world = new_world(tmp_path / "world.json", plan, {lost: "dies"})
+    finish = world._finish
+    world._finish = (  # type: ignore[method-assign]
+        lambda one: None if one is world.data["hosts"][open_] else finish(one)
+    )
+    state = drive(begin(tmp_path / "rollouts", plan, world), world)
+    texts = {name: state.hosts[name].text for name in (lost, open_)}
+    assert "did not come back in time" in texts[lost] and "was not finished in time" in texts[open_]
+    for text in texts.values():
+        assert ("livepatch_restart.finish" in text and "still away" in text) is drain, text
+
+
+def test_a_round_has_one_method_live_first(tmp_path: Path) -> None:
+    """A bad live patch is not to wait for somebody's drain before it can be rolled back."""
+    plan = mixed()
+    methods = {one.minion: one.method for one in plan.hosts}
+    world = new_world(tmp_path / "world.json", plan, {})
+    directory = begin(tmp_path / "rollouts", plan, world)
+    drive(directory, world)
+    rounds = [
+        [methods[name] for _, names in one.body["jobs"] for name in names]
+        for one in journal.read(directory / journal.FILE_NAME)
+        if one.type == Type.ROUND
+    ]
+    assert all(len(set(one)) == 1 for one in rounds)
+    assert [one[0] for one in rounds[:2]] == [Method.LIVEPATCH, Method.KEXEC]
