@@ -53,27 +53,27 @@ def validate(config):
 def beacon(config):
     """One event for each thing that is other than at the last look, also if that was before the minion (or
     only its beacons) started anew."""
-    now = __salt__["livepatch.brief"]()
+    seen = __salt__["livepatch.brief"]()
     # While a transition runs, and until whoever acts has written it down, the level is neither the old nor
     # the new one, and a patch of ours looks like somebody else's.
-    settled = now["verdict"] not in MOVING and not now["acting"]
-    before = swap(parse_settings(__opts__.get("livepatch")), now, settled)
+    now = {**seen, "settled": seen["verdict"] not in MOVING and not seen["acting"]}
+    before = swap(parse_settings(__opts__.get("livepatch")), now)
     if before is None:  # at the first look of a boot only what the boot brought is news
         before = {**now, "warded": []} if now["boot_is_news"] else now
     common = {key: now[key] for key in ("verdict", "flags", "level", "boot_id", "comment")}
     return [
         {"tag": what, **common, "old": old, "new": new}
-        for what, old, new in _compared(before, now, settled)
+        for what, old, new in _compared(before, now)
         if old != new
     ]
 
 
-def _compared(before, now, settled):
+def _compared(before, now):
     def moving(seen):
         return seen["verdict"] if seen["verdict"] in MOVING else None
 
     yield "transition", moving(before), moving(now)
-    if settled:
+    if now["settled"] and before["settled"]:
         yield "level", before["level"], now["level"]
         yield "drift", before["drift"], now["drift"]
     yield "quarantine", before["warded"], now["warded"]

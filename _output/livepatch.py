@@ -3,8 +3,8 @@ Tables for livepatch.status and for what livepatch acts return
 ==============================================================
 
 One line per host: verdict and the system it comes from, level, kernel, patches and functions in force, flags;
-below it, for a host that is not simply well, the reason, systems that must not be mixed, and the threads that
-hold a transition up. Documents of another shape are shown as nested data.
+below it, for a host that is not simply well, the reason, systems that must not be mixed, what else is in
+doubt, and the threads that hold a transition up. Documents of another shape are shown as nested data.
 
 CLI Example:
 
@@ -76,7 +76,7 @@ def _in_force(document):
 def _remarks(host, document):
     if document["verdict"] not in WELL or document.get("flags"):
         yield f"  {host}: {document.get('reason')}"
-    for one in document.get("conflicts") or ():
+    for one in (*(document.get("conflicts") or ()), *(document.get("doubts") or ())):
         yield f"  {host}: {one}"
     held = (document.get("approved") or {}).get("by_hand")
     if held:

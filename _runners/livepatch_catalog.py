@@ -32,7 +32,6 @@ from livepatch_core.catalog import builds as describing
 from livepatch_core.catalog import calls, entry, standing, transfer
 from livepatch_core.catalog import publish as publishing
 from livepatch_core.catalog import verify as checking
-from livepatch_core.catalog.settings import parse_master
 
 __virtualname__ = "livepatch_catalog"
 __func_alias__ = {"list_": "list"}
@@ -371,12 +370,7 @@ def _moved(act, level, kernel_build, release, why):
 
 
 def _master():
-    return parse_master(
-        __opts__.get("livepatch"),
-        __opts__["cachedir"],
-        __opts__.get("user") or "root",
-        __opts__.get("file_roots"),
-    )
+    return calls.master_of(__opts__)
 
 
 def _author(why):

@@ -34,7 +34,6 @@ import livepatch_core
 livepatch_core.refresh()
 
 from livepatch_core.catalog import calls
-from livepatch_core.catalog.settings import parse_master
 from livepatch_core.catalog.shelf import read_shelves, releases
 from livepatch_core.errors import LivepatchError
 from livepatch_core.ledger import acts, recover
@@ -353,12 +352,7 @@ def _documents(reports):
 
 
 def _master():
-    return parse_master(
-        __opts__.get("livepatch"),
-        __opts__["cachedir"],
-        __opts__.get("user") or "root",
-        __opts__.get("file_roots"),
-    )
+    return calls.master_of(__opts__)
 
 
 def _author(why):

@@ -2,7 +2,7 @@
 backwards to the newer kernel.
 
 python benchmarks/build_corpus.py --cache DIR build [--sample 40] [--seed 1] # resumable; prints the table
-python benchmarks/build_corpus.py --cache DIR build --workers 2 --deadline 7200 # in the background
+python benchmarks/build_corpus.py --cache DIR build --workers 2 # two files at once
 python benchmarks/build_corpus.py --cache DIR build --again fan-out failed # judges these once more
 python benchmarks/build_corpus.py --cache DIR table
 
@@ -12,6 +12,7 @@ not is no patch and is not judged, a header that reaches too much or not. The or
 seed's, so that whatever has been judged is a random sample. Nothing of the sources is kept but in the cache;
 results are one JSON line for each file, so that a stopped run goes on where it was; a later line of a file
 replaces an earlier one. Modules are built without ``replace``, so that a guest can hold many at once.
+A machine that does other things too may need LIVEPATCH_TOOL_SECONDS=7200 in the environment.
 Beside the seconds of the clock stands the processor time, which says what a file costs on a machine that
 does other things too.
 """
@@ -40,8 +41,8 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "_utils"))
 
-from livepatch_core.build import commands, debian, patchset, tree
 from livepatch_core.build import compile as compiling
+from livepatch_core.build import debian, patchset, tree
 from livepatch_core.build.builder import Built, Options, build
 from livepatch_core.build.compile import Complaint
 from livepatch_core.build.headers import Graph, read_graph
@@ -211,7 +212,7 @@ def spent() -> float:
 
 def attempt(corpus: Corpus, path: str, output: Path) -> Result:
     """Build one file's diff, growing it by what the compiler asks for."""
-    files, begin, before = [path], time.monotonic(), spent()
+    files = [path]
     for _ in range(ROUNDS):
         known = corpus.judged.get(tuple(sorted(files)))
         if known is not None:
@@ -313,9 +314,19 @@ def _judge_all(corpus: Corpus, paths: list[str], output: Path, workers: int) -> 
         yield from (judge(corpus, path, output) for path in paths)
         return
     corpus.kernel.image("vmlinux"), corpus.graph, corpus.headers  # read once, before the fork
+    _FORKED[:] = [(corpus, output)]
     with ProcessPoolExecutor(workers, multiprocessing.get_context("fork")) as pool:
-        for one in as_completed([pool.submit(judge, corpus, path, output) for path in paths]):
+        for one in as_completed([pool.submit(_judge_forked, path) for path in paths]):
             yield one.result()
+
+
+# What a worker is forked with: a corpus is too big to be sent with each file, and changes meanwhile.
+_FORKED: list[tuple[Corpus, Path]] = []
+
+
+def _judge_forked(path: str) -> Result:
+    ((corpus, output),) = _FORKED
+    return judge(corpus, path, output)
 
 
 def judged(results: dict[str, Result]) -> list[Result]:
@@ -357,14 +368,12 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--again", nargs="*", default=(), help="outcomes and refusals to judge once more")
     parser.add_argument("--workers", type=int, default=1, help="files judged at once")
-    parser.add_argument("--deadline", type=float, default=commands.DEADLINE, help="seconds for a compiler")
     parser.add_argument("command", choices=("build", "table"))
     arguments: Any = parser.parse_args()
     results = arguments.results or arguments.cache / "corpus" / "results.jsonl"
     results.parent.mkdir(parents=True, exist_ok=True)
     total = 0
     if arguments.command == "build":
-        commands.DEADLINE = arguments.deadline
         corpus = Corpus(arguments.cache)
         paths = corpus.ordered(arguments.seed)
         total = len(paths)

@@ -155,10 +155,10 @@ class Batch:
         """Take all modules away, the youngest first, and write down what became of each as soon as it is
         known: a run that is stopped here loses only what is still in force.
         """
+        self.write([name for name in self.rows if name not in self.active])
         for name in reversed(list(self.active)):
             self.remove(name)
             self.write([name])
-        self.write(list(self.rows))
 
     def write(self, names: Sequence[str]) -> None:
         with self.journal.open("a", encoding="utf-8") as file:

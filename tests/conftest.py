@@ -14,6 +14,9 @@ TESTS = REPO / "tests"
 MARKERS = {"functional": "functional", "integration": "integration"}
 MARKERS.update(dict.fromkeys(("kernel", "lab", "long"), "kernel"))
 
+# An assertion in a helper says as much as one in a test.
+pytest.register_assert_rewrite(*(f"{__package__}.{one.parent.name}" for one in TESTS.glob("*/__init__.py")))
+
 # What neither a file root nor a source tree needs, at the top and below it.
 NOT_AT_THE_TOP = {"artifacts", "benchmarks", "build", "dist", "docs", "lab", "tests"}
 NOT_ANYWHERE = shutil.ignore_patterns(".*", "__pycache__", "*.egg-info")

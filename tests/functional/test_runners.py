@@ -12,13 +12,18 @@ import salt.loader
 from livepatch_core.catalog.settings import Master
 from livepatch_core.ledger import acts
 from tests.conftest import REPO
-from tests.unit.catalog.modules import BY, module
+from tests.unit.catalog.modules import BUILD, BY, RELEASE, module
 from tests.unit.ledger.grants import grants
 
 JUNK = (
     None, True, -1, 0, 1.5, 10**30, "", "x", "[", "a'b\"c", "\udce9", "\x00", b"x", [], [1], {}, {"a": 1},
-    "/", "/dev/zero",
+    "/", "/dev/zero", [{"summary": "\udce9"}],
 )  # fmt: skip
+PLACE = {"release": RELEASE, "kernel_build": BUILD}
+SOUND = {  # what a function needs to get past its other arguments to the one that is tried
+    "livepatch_catalog.map_package": {**PLACE, "package": "kernel-livepatch", "version": "2-2.1"},
+    "livepatch_catalog.describe": {**PLACE, "expires": "2027-03-31"},
+}
 ASKS_HOSTS = {("livepatch_ledger.rebuild", name) for name in ("tgt", "tgt_type", "timeout", "reports")}
 
 
@@ -53,8 +58,7 @@ def test_any_argument(runners: Any, name: str) -> None:
     function = loaded[name]
     accepted = [one for one in inspect.signature(function).parameters if one != "kwargs"]
     sound = {"why": "a test", "tgt": "hv1", "level": 1}
-    if name == "livepatch_catalog.publish":
-        sound["path"] = path
+    sound.update(SOUND.get(name, {}), **({"path": path} if name == "livepatch_catalog.publish" else {}))
     for argument in accepted:
         for value in JUNK:
             if (name, argument) in ASKS_HOSTS and not (argument == "reports" and value):

@@ -19,7 +19,7 @@ from livepatch_core.host import apply, byhand, inquiry, journal, persist, revert
 from livepatch_core.host.context import Host
 from livepatch_core.host.move import Wish
 from livepatch_core.host.outcome import refused
-from livepatch_core.host.recognise import origin, recognise
+from livepatch_core.host.recognise import for_one_look
 from livepatch_core.host.settings import parse_settings
 from livepatch_core.providers import face, whole
 from livepatch_core.words import OnStall
@@ -87,9 +87,7 @@ VERBS = {
     ).document(),
     "tick": lambda host: soak.tick(host).document(),
     "health": lambda host: soak.check_now(host).document(),
-    "status": lambda host: whole.status(
-        host, face.Site(host.roots), inquiry.covered(host), recognise, origin
-    ),
+    "status": lambda host: whole.status(host, face.Site(host.roots), inquiry.covered(host), *for_one_look()),
     "preflight": lambda host, **args: inquiry.preflight_level(host, Wish(**wish(args))),
     "available": lambda host: inquiry.available(host),
     "transition": lambda host: watch.transition_document(host),

@@ -10,7 +10,6 @@ import getpass
 import itertools
 import os
 import signal
-import sys
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -29,7 +28,7 @@ from livepatch_core.catalog.author import Author
 from livepatch_core.catalog.calls import now
 from livepatch_core.catalog.entry import Publication, parse_fixes
 from livepatch_core.catalog.settings import parse_master
-from tests.integration.rollout.typed import Begun
+from tests.integration.rollout.typed import Begun, begun
 from tests.kernel.livepatches import build
 
 HOSTS = {  # kernel, domain
@@ -77,7 +76,6 @@ STALL_DEADLINE = 8  # seconds
 BREATH = 2.0  # seconds between two runs of states, each of which takes an emulated processor for as long
 WHY = "why=a test"
 TREE = "/root/livepatch"  # the extension, in a guest
-SALT_RUN = str(Path(sys.executable).with_name("salt-run"))
 
 
 class Scene:
@@ -128,10 +126,7 @@ class Scene:
     # -- commands
 
     def begin(self, verb: str, *words: str, **options: str) -> Begun:
-        given = [*words, *(f"{key}={value}" for key, value in options.items()), "display_progress=True"]
-        master = self.site.master
-        argv = [SALT_RUN, "--config-dir", str(master.config_file.parent), "--out=json"]
-        return Begun([*argv, f"livepatch.{verb}", *given], WITHIN)
+        return begun(self.site.master, verb, *words, within=WITHIN, **options)
 
     def rollout(self, level: int, **options: str) -> tuple[int, Any]:
         code, answer, _ = self.begin("rollout", "hv*", str(level), WHY, **{**OPTIONS, **options}).ended()
@@ -146,9 +141,7 @@ class Scene:
         return answer
 
     def begin_quietly(self, verb: str) -> Begun:
-        master = self.site.master
-        argv = [SALT_RUN, "--config-dir", str(master.config_file.parent), "--out=json"]
-        return Begun([*argv, f"livepatch.{verb}"], WITHIN)
+        return begun(self.site.master, verb, within=WITHIN, progress=False)
 
     def call(
         self, function: str, *arguments: Any, hosts: tuple[str, ...] = tuple(HOSTS), **keywords: Any

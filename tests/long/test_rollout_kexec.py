@@ -7,7 +7,7 @@ catalog knows levels for 6.12 alone, so 6.1 cannot be patched live here.
 from __future__ import annotations
 
 import contextlib
-import sys
+import json
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -19,7 +19,7 @@ from lab import kernels, minion, systemd
 from lab.fixtures import watched
 from lab.site import Site
 from lab.systemd import SystemdGuest
-from tests.integration.rollout.typed import Begun, until
+from tests.integration.rollout.typed import Begun, begun, until
 from tests.kernel.bootable import Bootable
 from tests.kernel.booted import Booted
 from tests.kernel.livepatches import build
@@ -50,7 +50,6 @@ OPTIONS = {
 }
 WHY = "why=a test"
 TREE = "/root/livepatch"  # the extension, in a guest
-SALT_RUN = str(Path(sys.executable).with_name("salt-run"))
 
 
 class Scene:
@@ -102,22 +101,17 @@ class Scene:
     # -- commands
 
     def begin(self, verb: str, *words: str, **options: str) -> Begun:
-        given = [*words, *(f"{key}={value}" for key, value in options.items()), "display_progress=True"]
-        return Begun([*self._salt_run(f"livepatch.{verb}"), *given], WITHIN)
+        return begun(self.site.master, verb, *words, within=WITHIN, **options)
 
     def over(self) -> Any:
         """The newest rollout, once it has ended or waits for a person."""
-        code, answer, _ = Begun(self._salt_run("livepatch.watch"), WITHIN).ended()
+        code, answer, _ = begun(self.site.master, "watch", within=WITHIN, progress=False).ended()
         return answer
 
     def rollout(self, target: str, level: str, **options: str) -> Any:
         code, answer, said = self.begin("rollout", target, level, WHY, **{**OPTIONS, **options}).ended()
         assert isinstance(answer, dict), said
         return answer
-
-    def _salt_run(self, function: str) -> list[str]:
-        config = self.site.master.config_file.parent
-        return [SALT_RUN, "--config-dir", str(config), "--out=json", function]
 
     def hosts(self, rollout: str) -> Any:
         code, answer = self.site.ask("livepatch.status", rollout, "hosts=True")
@@ -142,7 +136,7 @@ class Scene:
 
     def stage(self, name: str) -> str:
         found = self.guests[name].exec("cat /var/lib/livepatch/restart.json 2>/dev/null").text
-        return found.partition('"stage": "')[2].partition('"')[0]
+        return str(json.loads(found)["stage"]) if found else ""
 
 
 @pytest.fixture(scope="module")

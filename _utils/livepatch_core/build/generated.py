@@ -16,6 +16,8 @@ from livepatch_core.build.refusals import Refusal, Refused
 
 DIRECTORY = "security/selinux"
 _PROGRAM = "scripts/selinux/genheaders/genheaders"
+# The directories above it, each of which may be a link into the kbuild tree, which is only read.
+_PLACES = ("scripts", "scripts/selinux", "scripts/selinux/genheaders")
 _INCLUDES = ("include/uapi", "include", "security/selinux/include")  # as the program's own Makefile says
 
 
@@ -31,7 +33,8 @@ def provide(source: Path, objects: Path, compiler: str) -> None:
     program = objects / _PROGRAM
     if program.exists():
         return
-    tree.open_directory(objects / "scripts")
+    for place in _PLACES:
+        tree.open_directory(objects / place)
     program.parent.mkdir(parents=True, exist_ok=True)
     includes = [f"-I{source / include}" for include in _INCLUDES]
     done = run([compiler, *includes, "-o", str(program), str(source / f"{_PROGRAM}.c")], cwd=objects)

@@ -10,11 +10,11 @@ from typing import Any
 
 import yaml
 
-from livepatch_core.catalog import files, rewrite, signature
+from livepatch_core.catalog import calls, files, rewrite, signature
 from livepatch_core.catalog.author import Author
 from livepatch_core.catalog.entry import CVE, fixes_document
 from livepatch_core.catalog.model import Build, Fix
-from livepatch_core.catalog.read import BUILD_ID, DAY
+from livepatch_core.catalog.read import BUILD_ID, is_day
 from livepatch_core.catalog.settings import Master
 from livepatch_core.catalog.shelf import Shelf, check_release, read_shelves, releases
 from livepatch_core.errors import LivepatchError
@@ -59,6 +59,8 @@ def map_package(
         assert isinstance(said, yaml.SequenceNode)  # as a list is
         said.value, said.flow_style = kept, False
         rewrite.put(build, "packages", said)
+        # The entry's own history goes with it, when it is replaced or taken back.
+        rewrite.add(build, "history", by.record("map" if level else "unmap"))
 
     return _changed(master, place, change)
 
@@ -71,7 +73,7 @@ def describe(
     """
     if expires is None and unpatchable is None:
         raise _bad("Neither expires nor unpatchable is given")
-    if expires and (not isinstance(expires, str) or not DAY.fullmatch(expires)):
+    if expires and (not isinstance(expires, str) or not is_day(expires)):
         raise _bad(f"expires is {expires!r}, not a day (2027-03-31)")
     named = None if unpatchable is None else _cves(unpatchable)
 
@@ -156,9 +158,10 @@ def _cves(value: object) -> list[str]:
 
 
 def _text(name: str, value: object) -> str:
-    if not isinstance(value, str) or not value.strip():
-        raise _bad(f"{name} is {value!r}, not a text (put a number in quotes twice)")
-    return value.strip()
+    text = (calls.text(name, value) or "").strip()
+    if not text:
+        raise _bad(f"{name} is not given")
+    return text
 
 
 def _bad(text: str) -> LivepatchError:

@@ -6,11 +6,12 @@ import datetime
 import os
 import pwd
 import stat
-from collections.abc import Callable, Collection, MutableMapping
+from collections.abc import Callable, Collection, Mapping, MutableMapping
 from pathlib import Path
 from typing import Any
 
 from livepatch_core.catalog.author import Author, author, is_utf8
+from livepatch_core.catalog.settings import Master, parse_master
 from livepatch_core.errors import LivepatchError
 from livepatch_core.words import Kind
 
@@ -41,6 +42,12 @@ def concluded(
     if given.get("result") is False:
         context["retcode"] = given["retcode"] = 1
     return given
+
+
+def master_of(opts: Mapping[str, Any]) -> Master:
+    """The master's part of ``livepatch`` in its configuration. Raises LivepatchError (argument)."""
+    user = opts.get("user") or "root"
+    return parse_master(opts.get("livepatch"), opts["cachedir"], user, opts.get("file_roots"))
 
 
 def author_of(user: object, why: object) -> Author:

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from livepatch_core.catalog.author import Author
+from livepatch_core.catalog.author import Author, is_utf8
 from livepatch_core.catalog.model import Fix, Level, LevelStatus
 from livepatch_core.catalog.read import MODULE_NAME, SHA256
 from livepatch_core.errors import LivepatchError
@@ -147,9 +147,11 @@ def _fix(item: object) -> Fix:
     fields = {"cve": item.strip()} if isinstance(item, str) else item
     if not isinstance(fields, Mapping) or not all(isinstance(one, str) for one in fields.values()):
         raise _bad(f"the fix {item!r} is neither a CVE nor a mapping of texts")
-    unknown = sorted(set(fields) - {"cve", "severity", "url", "summary"})
+    unknown = sorted(set(fields) - {"cve", "severity", "url", "summary"}, key=str)
     if unknown:
         raise _bad(f"the fix {item!r} has a field {unknown[0]!r}; there are cve, severity, url and summary")
+    if not all(is_utf8(one) for one in fields.values()):
+        raise _bad(f"the fix {item!r} is not UTF-8")
     fix = Fix(**{"cve": "", **fields})
     if fix.cve and not CVE.fullmatch(fix.cve):
         raise _bad(f"{fix.cve!r} is not a CVE (CVE-2026-12345)")

@@ -4,7 +4,8 @@ never meets an entry without its module, and who dies in between leaves a file t
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from livepatch_core.catalog.entry import (
     missing,
     new_entry,
 )
-from livepatch_core.catalog.model import LevelStatus
+from livepatch_core.catalog.model import Fix, Level, LevelStatus
 from livepatch_core.catalog.read import BUILD_ID
 from livepatch_core.catalog.settings import Master
 from livepatch_core.catalog.shelf import Shelf, Shelves, Standing, check_release, read_shelves
@@ -76,51 +77,69 @@ def _place(
 ) -> tuple[int, Publication]:
     """The level's number and the publication with the fixes of the level below; raises LivepatchError."""
     there = [one for one in shelves.standings() if one.build_id == build_id]
-    highest = max((one.level.number for one in there), default=0)
-    number = highest + 1 if wanted.level is None else wanted.level
+    number = _highest(there) + 1 if wanted.level is None else wanted.level
     if type(number) is not int or number < 1:
         raise _refused(Kind.ARGUMENT, f"The level is {number!r}, not an integer from 1")
-    _check_new(there, number, highest, module)
-    below = [one for one in there if one.status is not LevelStatus.BLOCKED]
-    if not below:
-        return number, wanted
-    lower = below[-1].level
-    lost = missing(lower, functions_of(module), lower.fixes)
-    if lost and not wanted.loss:
-        raise _refused(
-            Kind.CATALOG,
-            f"Level {number} would lack what level {lower.number} has ({', '.join(lost)}), and a level "
-            "contains all fixes of those below it",
-            "Build the module from all patches; or say why in loss='...'.",
-        )
-    if wanted.loss:
-        return number, wanted
-    named = {fix.cve for fix in wanted.fixes if fix.cve}
-    inherited = tuple(fix for fix in lower.fixes if fix not in wanted.fixes and fix.cve not in named)
-    return number, replace(wanted, fixes=(*inherited, *wanted.fixes))
+    lower = _kept(there)
+    if lower is not None and not wanted.loss:
+        named = {fix.cve for fix in wanted.fixes if fix.cve}
+        inherited = tuple(fix for fix in lower.fixes if fix not in wanted.fixes and fix.cve not in named)
+        wanted = replace(wanted, fixes=(*inherited, *wanted.fixes))
+    found = fault(there, number, module.name, functions_of(module), wanted.fixes, bool(wanted.loss))
+    if found is not None:
+        raise _refused(Kind.CATALOG, f"Level {number} {found.what}", found.remedy)
+    return number, wanted
 
 
-def _check_new(there: list[Standing], number: int, highest: int, module: ModuleFile) -> None:
+@dataclass(frozen=True)
+class Fault:
+    """what: the rest of a sentence that begins with the level."""
+
+    what: str
+    remedy: str
+
+
+def fault(
+    there: Sequence[Standing],
+    number: int,
+    name: str,
+    functions: Mapping[str, Iterable[str]],
+    fixes: Iterable[Fix],
+    loss: bool,
+) -> Fault | None:
+    """Why a level may not come to those of its kernel build, which are in order; None where it may. Pure.
+
+    name: of its module. loss: it says why it lacks what the one below it has.
+    """
+    free = f"Publish it as level {_highest(there) + 1}."
     if any(one.level.number == number for one in there):
-        raise _refused(
-            Kind.CATALOG,
-            f"Level {number} of this kernel build exists, and what was published is never replaced",
-            f"Publish it as level {highest + 1}.",
-        )
-    if number < highest:
-        raise _refused(
-            Kind.CATALOG,
-            f"This kernel build has level {highest} already, so level {number} would come below it unseen",
-            f"Publish it as level {highest + 1}.",
-        )
-    same = next((one for one in there if one.level.name == module.name), None)
+        return Fault("exists for this kernel build, and what was published is never replaced", free)
+    if number < _highest(there):
+        return Fault(f"would come below level {_highest(there)}, which is here already", free)
+    same = next((one.level.number for one in there if one.level.name == name), None)
     if same is not None:
-        raise _refused(
-            Kind.CATALOG,
-            f"Level {same.level.number} of this kernel build has a module named {module.name} too, and a "
-            "kernel cannot hold two modules of one name while one replaces the other",
+        return Fault(
+            f"has a module named {name} too, as level {same} has, and a kernel cannot hold two modules of "
+            "one name while one replaces the other",
             "Build it under another name.",
         )
+    lower = _kept(there)
+    lost = missing(lower, functions, fixes) if lower is not None and not loss else []
+    if lower is not None and lost:
+        return Fault(
+            f"lacks what level {lower.number} has, and does not say why: {', '.join(lost)}",
+            "Build the module from all patches; or say why in loss='...'.",
+        )
+    return None
+
+
+def _highest(there: Sequence[Standing]) -> int:
+    return max((one.level.number for one in there), default=0)
+
+
+def _kept(there: Sequence[Standing]) -> Level | None:
+    """The level that the next one has to contain: what is blocked need not be kept."""
+    return next((one.level for one in reversed(there) if one.status is not LevelStatus.BLOCKED), None)
 
 
 def _refused(kind: Kind, text: str, remedy: str = "") -> LivepatchError:

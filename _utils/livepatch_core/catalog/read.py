@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from datetime import date
 
 from livepatch_core.catalog.document import Fields, Item, parse_document
 from livepatch_core.catalog.model import (
@@ -21,7 +22,6 @@ BUILD_ID = re.compile(r"([0-9a-f]{2}){8,64}")  # the linker's default has 20 byt
 RELEASE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+~-]*")
 # A file beside the catalog: no directory, no hidden file, nothing that a shell or a URL would read otherwise.
 FILE_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._+~-]*\.ko(\.(xz|gz|zst))?")
-DAY = re.compile(r"[0-9]{4}-(0[1-9]|1[0-2])-(0[1-9]|[12][0-9]|3[01])")
 MODULE_NAME = re.compile(r"[A-Za-z0-9_]{1,63}")  # MODULE_NAME_LEN is 56, 64 in newer kernels, with the NUL
 
 
@@ -45,15 +45,29 @@ def _build(key: Item, item: Item) -> Build:
     levels = [
         _level(number.number(1), value) for number, value in fields.required("levels").entries().values()
     ]
-    expires = fields.optional("expires")
     return Build(
         build_id=build_id,
         version=fields.text("version"),
         levels={level.number: level for level in levels},
         packages=_packages(fields),
-        expires=expires.matching(DAY, "a day (2027-03-31)") if expires else "",
+        expires=_expires(fields),
         unpatchable=tuple(_unpatchable(one) for one in fields.items("unpatchable")),
     )
+
+
+def is_day(text: str) -> bool:
+    """A day of the calendar as ``2027-03-31``; Python 3.11 reads more forms than that."""
+    try:
+        return date.fromisoformat(text).isoformat() == text
+    except ValueError:
+        return False
+
+
+def _expires(fields: Fields) -> str:
+    item = fields.optional("expires")
+    if item is not None and not is_day(item.text()):
+        raise item.problem(f"{item.text()!r} is not a day (2027-03-31)")
+    return item.text() if item is not None else ""
 
 
 def _packages(fields: Fields) -> tuple[PackageLevel, ...]:

@@ -8,8 +8,8 @@ from typing import Any
 
 from livepatch_core.catalog import files, rewrite, signature
 from livepatch_core.catalog.author import Author
-from livepatch_core.catalog.entry import missing
 from livepatch_core.catalog.model import Level, LevelStatus
+from livepatch_core.catalog.publish import fault
 from livepatch_core.catalog.read import parse_catalog
 from livepatch_core.catalog.settings import SERVED, Master
 from livepatch_core.catalog.shelf import (
@@ -174,19 +174,13 @@ def _is_new(shelves: Shelves, one: Standing) -> bool:
 
 
 def _check_order(here: list[Standing], new: list[Standing]) -> None:
-    """Levels come in as if they were published one after the other (catalog/publish.py)."""
+    """Levels come in as if they were published one after the other."""
     for one in new:
-        others = [other for other in here if other.build_id == one.build_id]
-        above = [other.level.number for other in others if other.level.number > one.level.number]
-        if above:
-            raise _refused(one, f"would come below level {max(above)}, which is here already")
-        if any(other.level.name == one.level.name for other in others):
-            raise _refused(one, f"is not alone: a level here has a module named {one.level.name} too")
-        kept = [other.level for other in others if other.status is not LevelStatus.BLOCKED]
-        lost = missing(kept[-1], one.level.functions, one.level.fixes) if kept else []
-        if lost and not rewrite.get(one.entry, "loss"):
-            said = f"lacks what level {kept[-1].number} has, and does not say why: {', '.join(lost)}"
-            raise _refused(one, said)
+        there = [other for other in here if other.build_id == one.build_id]
+        level, explained = one.level, rewrite.get(one.entry, "loss") is not None
+        found = fault(there, level.number, level.name, level.functions, level.fixes, explained)
+        if found is not None:
+            raise _refused(one, found.what)
         here.append(one)
 
 

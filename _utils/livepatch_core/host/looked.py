@@ -11,14 +11,13 @@ from livepatch_core.errors import LivepatchError
 from livepatch_core.host.settings import Settings
 from livepatch_core.host.statefile import read_document, write_document
 
-KEPT = ("verdict", "level", "drift", "warded", "boot_id")
+KEPT = ("verdict", "level", "drift", "settled", "warded", "boot_id")
 
 
-def swap(settings: Settings, now: Mapping[str, Any], settled: bool) -> Optional[Mapping[str, Any]]:
+def swap(settings: Settings, now: Mapping[str, Any]) -> Optional[Mapping[str, Any]]:
     """The look before this one, None if this is the first of the boot; ``now`` is kept for the next.
 
-    settled: whether level and drift of this look mean anything; if not those of the look before are kept,
-    and a first look is none.
+    settled: whether level and drift of this look mean anything; if not those of the look before are kept.
 
     A file that cannot be understood counts as none, and is replaced. Raises LivepatchError (journal) when
     it cannot be written: the next look would tell the same again.
@@ -30,10 +29,8 @@ def swap(settings: Settings, now: Mapping[str, Any], settled: bool) -> Optional[
         document = {}
     stored = {key: document[key] for key in KEPT if key in document}
     before = stored if stored.keys() == kept.keys() and stored["boot_id"] == now["boot_id"] else None
-    if not settled:
-        if before is None:
-            return None
-        kept.update(level=before["level"], drift=before["drift"])
+    if before is not None and not now["settled"]:
+        kept.update({key: before[key] for key in ("level", "drift", "settled")})
     if stored != kept:
         write_document(settings.looked_file, kept)
     return before

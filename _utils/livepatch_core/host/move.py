@@ -159,7 +159,7 @@ def aim(host: Host, wish: Wish, record: Record, kernel: Kernel) -> tuple[Target,
     if wish.approval is None and host.settings.policy is Policy.NEWEST:
         if record.by_hand is not None:
             raise held_by_hand(record.by_hand, "this site takes the newest level without approvals")
-        return Target(None, None, Source.NEWEST), record
+        return Target(None, None, Source.NEWEST), record.take_newest(kernel.identity.build_id or "")
     return judge(parse_approval(wish.approval), record, kernel.identity.build_id or "")
 
 

@@ -10,7 +10,6 @@ from livepatch_core.errors import LivepatchError
 from livepatch_core.host import blocks, quarantine, store
 from livepatch_core.host.context import Host
 from livepatch_core.host.record import Record
-from livepatch_core.host.settings import Policy
 from livepatch_core.host.store import Kept
 from livepatch_core.kernel.attributes import read_text
 
@@ -62,8 +61,7 @@ def read_choice(host: Host, kernel: str | None, record: Record) -> Choice:
     for one in kept:
         if one.sha256 not in refused and not store.is_sound(host, kernel, one):
             refused[one.sha256] = "damaged in the store"
-    free = host.settings.policy is Policy.NEWEST and record.by_hand is None
-    return choose(kept, None if free else bound_of(record, kernel), refused, switched_off(host))
+    return choose(kept, bound_of(record, kernel), refused, switched_off(host))
 
 
 def bound_of(record: Record, kernel: str) -> int | None:

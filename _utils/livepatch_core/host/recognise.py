@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from livepatch_core.catalog.model import Catalog, Level
@@ -13,7 +15,9 @@ from livepatch_core.host.packages import Package
 from livepatch_core.host.promise import promise
 from livepatch_core.host.record import Loaded, Record
 from livepatch_core.host.situation import observe
+from livepatch_core.host.status import Origin, Recognise
 from livepatch_core.kernel.modules import module_build_id
+from livepatch_core.kernel.roots import Roots
 from livepatch_core.kernel.running import Kernel
 from livepatch_core.modulefile.model import ModuleFile
 from livepatch_core.modulefile.read import read_module
@@ -21,7 +25,42 @@ from livepatch_core.modulefile.read import read_module
 WHEN_IS_NOT_KNOWN = ""
 
 
-def recognise(host: Host, kernel: Kernel, record: Record) -> Record:
+# -- packages of the distribution ----------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Brought:
+    """A module that is loaded, and the package that brought its file."""
+
+    package: Package
+    module: ModuleFile
+
+
+def brought(roots: Roots, release: str, name: str) -> Brought | None:
+    """The package that a loaded patch came with: its file is the very module that is loaded (build-id), and
+    unchanged since it was installed. None where that is not known."""
+    build_id = module_build_id(roots, name)
+    if build_id is None:
+        return None
+    for path in packages.module_files(roots, release, name):
+        try:
+            data = path.read_bytes()
+            module = read_module(data)
+            package = packages.owner(roots, path, data) if module.build_id == build_id else None
+        except (OSError, LivepatchError):
+            continue  # not to be read, or rpm hangs: then it is not known whose it is
+        if package is not None:
+            return Brought(package, module)
+    return None
+
+
+Bringer = Callable[[Roots, str, str], "Brought | None"]
+
+
+# -- levels --------------------------------------------------------------------------------------------------
+
+
+def recognise(host: Host, kernel: Kernel, record: Record, bringer: Bringer = brought) -> Record:
     """``record`` with an entry for each patch in the kernel that is a level of the catalog, or that came with
     a package to which the catalog gives one.
 
@@ -36,7 +75,7 @@ def recognise(host: Host, kernel: Kernel, record: Record) -> Record:
     except LivepatchError:
         return record  # no catalog, or none that can be used: then nothing is known to be a level
     for name in foreign:
-        loaded = _look_up(host, kernel, fetched, name) or _of_package(host, kernel, fetched, name)
+        loaded = _look_up(host, kernel, fetched, name) or _of_package(host, kernel, fetched, name, bringer)
         if loaded is not None:
             record = record.with_loaded(loaded)
     return record
@@ -63,47 +102,25 @@ def _levels_named(catalog: Catalog, build_id: str, name: str) -> list[Level]:
     return [level for level in build.levels.values() if level.name == name] if build else []
 
 
-def origin(host: Host, kernel: Kernel, name: str) -> str:
+def origin(host: Host, kernel: Kernel, name: str, bringer: Bringer = brought) -> str:
     """Name and version of the package that a patch came with, "" where none is known."""
-    found = brought(host, kernel.identity.release, name)
+    found = bringer(host.roots, kernel.identity.release, name)
     return str(found.package) if found else ""
 
 
-# -- packages of the distribution ----------------------------------------------------------------------------
+def for_one_look() -> tuple[Recognise, Origin]:
+    """``recognise`` and ``origin`` that ask for the package of a patch once between them: finding it reads
+    the package database."""
+    once = functools.cache(brought)
+    return functools.partial(recognise, bringer=once), functools.partial(origin, bringer=once)
 
 
-@dataclass(frozen=True)
-class Brought:
-    """A module that is loaded, and the package that brought its file."""
-
-    package: Package
-    module: ModuleFile
-
-
-def brought(host: Host, release: str, name: str) -> Brought | None:
-    """The package that a loaded patch came with: its file is the very module that is loaded (build-id), and
-    unchanged since it was installed. None where that is not known."""
-    build_id = module_build_id(host.roots, name)
-    if build_id is None:
-        return None
-    for path in packages.module_files(host.roots, release, name):
-        try:
-            data = path.read_bytes()
-            module = read_module(data)
-            package = packages.owner(host.roots, path, data) if module.build_id == build_id else None
-        except (OSError, LivepatchError):
-            continue  # not to be read, or rpm hangs: then it is not known whose it is
-        if package is not None:
-            return Brought(package, module)
-    return None
-
-
-def _of_package(host: Host, kernel: Kernel, fetched: Fetched, name: str) -> Loaded | None:
+def _of_package(host: Host, kernel: Kernel, fetched: Fetched, name: str, bringer: Bringer) -> Loaded | None:
     identity = kernel.identity
     build = fetched.catalog.builds.get(identity.build_id or "")
     if build is None or not build.packages or identity.boot_id is None:
         return None
-    found = brought(host, identity.release, name)
+    found = bringer(host.roots, identity.release, name)
     level = build.of_package(found.package.name, found.package.version) if found else None
     if found is None or level is None:
         return None

@@ -80,17 +80,31 @@ class Record:
     def accept(self, ledger_id: str, rev: int, digest: str, levels: Mapping[str, int]) -> Record:
         """The record of a host that obeys this approval from now on, whether it can be carried out or not.
 
-        levels: for each kernel build that it names. For another one what the host was told before goes on.
+        levels: for each kernel build that it names. For another one what the host was told last goes on: that
+        is a level set by hand, if there is one.
         """
-        record = self.unhold() if rev > self.rev else self
+        ends = self.by_hand is not None and rev > self.rev
         return dataclasses.replace(
-            record,
+            self,
             ledger_id=ledger_id,
             rev=rev,
             approval_digest=digest,
             approved=dict(levels),
-            bounds={**record.bounds, **levels},
+            bounds={**self.bounds, **(self._held() if ends else {}), **levels},
+            by_hand=None if ends else self.by_hand,
         )
+
+    def _held(self) -> dict[str, int]:
+        """What the level set by hand says, by kernel build; level 0 means the same to all."""
+        assert self.by_hand is not None
+        others = self.bounds if self.by_hand.level == 0 else ()
+        return dict.fromkeys((*others, self.by_hand.kernel), self.by_hand.level)
+
+    def take_newest(self, kernel: str) -> Record:
+        """The record of a host that goes to the newest level, as its site wants it: nothing bounds it any
+        more, until somebody says something again."""
+        bounds = {build: level for build, level in self.bounds.items() if build != kernel}
+        return dataclasses.replace(self, bounds=bounds)
 
     def adopt(self, ledger_id: str, rev: int) -> Record:
         """The record of a host that obeys another ledger, from ``rev`` on.

@@ -157,7 +157,7 @@ def look(
     """Read everything once. An unreadable record is said, not raised: then above all status is asked.
 
     recognise: finds levels the record does not know; origin: the package of a patch that is still foreign
-    (both host/recognise.py); handed in, as they need pyelftools.
+    (a pair of host/recognise.py); handed in, as they need pyelftools.
     """
     kernel = read_kernel(host.roots)
     try:
@@ -216,21 +216,30 @@ def glance(seen: Seen) -> tuple[Verdict, str]:
 
 @dataclass(frozen=True)
 class Klp:
-    """What the kernel's own livepatch has in it. active: patches. idle: none, and that is known. foreign:
-    patches at rest, and only such as nothing on this host knows."""
+    """What the kernel's own livepatch has in it. idle: no patch, and that is known. ours: patches that this
+    host loaded. foreign: names of those that nothing on this host knows. resting: the state of each was read,
+    and none is on its way."""
 
-    active: bool
     idle: bool
-    foreign: bool
+    ours: bool = False
+    foreign: tuple[str, ...] = ()
+    resting: bool = True
+
+    @property
+    def active(self) -> bool:
+        return self.ours or bool(self.foreign)
 
 
 def klp(seen: Seen) -> Klp:
     """Pure."""
     situation = seen.situation
-    settled = situation.transition is None and not situation.unreadable
-    some = bool(situation.ours or situation.foreign)
     known = seen.kernel.environment.livepatch is not None
-    return Klp(active=some, idle=known and not some, foreign=settled and some and not situation.ours)
+    return Klp(
+        idle=known and not situation.ours and not situation.foreign,
+        ours=bool(situation.ours),
+        foreign=situation.foreign,
+        resting=situation.transition is None and not situation.unreadable,
+    )
 
 
 def flags(seen: Seen) -> tuple[Flag, ...]:
@@ -279,7 +288,10 @@ def _foreign(seen: Seen) -> str:
         for name in seen.situation.foreign
     ]
     if all(seen.origins.get(name) for name in seen.situation.foreign):
-        return f"{', '.join(named)} is in force, and the catalog gives that package no level"
+        return (
+            f"{', '.join(named)} is in force, and no level is known for that package: the catalog gives it "
+            "none, could not be read, or is not shown to be the publisher's"
+        )
     return f"{', '.join(named)} is in force, and nothing on this host knows what it promises"
 
 

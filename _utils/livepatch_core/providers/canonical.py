@@ -14,6 +14,12 @@ from livepatch_core.host.programs import Said
 from livepatch_core.providers.found import Found
 from livepatch_core.words import Verdict
 
+# How the modules that its client loads are named: lkp_Ubuntu_<kernel>_<flavour>_<version>, as Canonical's
+# own security notices say (module_name_regex of an LSN in Ubuntu's OSV data), and as hosts show them
+# (lkp_Ubuntu_5_4_0_26_30_generic_69). Not known: whether every client's are, past and to come; others count
+# as somebody else's. The kernel does not say who made a module: whoever wants to may take such a name.
+MODULES = "lkp_Ubuntu_"
+
 STATUS = ("canonical-livepatch", "status", "--format", "json")
 APPLY = ("canonical-livepatch", "refresh")
 

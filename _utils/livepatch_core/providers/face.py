@@ -9,6 +9,7 @@ from typing import Any
 from livepatch_core.errors import LivepatchError
 from livepatch_core.host.outcome import Outcome
 from livepatch_core.host.programs import ACT_SECONDS, QUESTION_SECONDS, Run, run
+from livepatch_core.host.status import Klp
 from livepatch_core.kernel.attributes import read_text
 from livepatch_core.kernel.environment import other_managers
 from livepatch_core.kernel.identity import read_identity
@@ -61,13 +62,16 @@ def others(found: Mapping[str, Found]) -> list[dict[str, Any]]:
     return [{"provider": name, **one.document()} for name, one in found.items()]
 
 
-def conflicts(klp: bool, found: Mapping[str, Found], managers: Iterable[str] = ()) -> list[str]:
-    """Sentences about systems that must not be mixed. Pure. klp: the kernel's own livepatch has patches.
-    managers: of kernel/environment.py."""
+def conflicts(klp: Klp, found: Mapping[str, Found], managers: Iterable[str] = ()) -> list[str]:
+    """Sentences about systems that must not be mixed. Pure. managers: of kernel/environment.py."""
     active = sorted(
         name for name, one in found.items() if one.verdict in _IN_FORCE or one.verdict is Verdict.UNKNOWN
     )
-    ours = [str(Provider.KLP)] if klp and Provider.CANONICAL not in active else []
+    # Canonical's patches are what klp shows as well: beside it klp is one more system only with ours there.
+    # A client that cannot say has none in the kernel if all that klp shows is ours.
+    client = found.get(Provider.CANONICAL)
+    mixed = klp.ours and client is not None and (client.verdict in _IN_FORCE or bool(klp.foreign))
+    ours = [str(Provider.KLP)] if klp.active and (mixed or Provider.CANONICAL not in active) else []
     said = []
     if Provider.KERNELCARE in found and len({*active, *ours} - {str(Provider.KERNELCARE)}):
         rest = ", ".join(sorted({*active, *ours} - {str(Provider.KERNELCARE)}))

@@ -10,6 +10,7 @@ from livepatch_core.host import status as klp_status
 from livepatch_core.host.context import Host
 from livepatch_core.host.programs import Said
 from livepatch_core.host.status import Klp, Origin, Recognise, Seen
+from livepatch_core.providers import canonical
 from livepatch_core.providers.face import Provider, Site, conflicts, others, statuses
 from livepatch_core.providers.found import Found
 from livepatch_core.words import Flag, Verdict
@@ -55,33 +56,35 @@ def merged(
     """``document``, which knows of klp alone, with what the other systems say. Pure.
 
     Where klp has nothing in force and one other system has, the verdict, fixes and provider are that one's.
-    ``providers`` lists every other system; ``conflicts`` says what must not be mixed, and the flag
-    ``doubtful`` goes with it.
+    ``providers`` lists every other system; ``conflicts`` says what must not be mixed, ``doubts`` why else
+    something here is not to be relied upon, and the flag ``doubtful`` goes with either.
     """
     managers = tuple(managers)
-    said = conflicts(klp.active, found, managers)
-    doubts = [*said, *(f"{name}: {one.doubtful}" for name, one in found.items() if one.doubtful)]
+    said = conflicts(klp, found, managers)
+    doubts = [f"{name}: {one.doubtful}" for name, one in found.items() if one.doubtful]
     doubts += _against_the_kernel(klp, found)
     flags = list(document["flags"])
-    if doubts and Flag.DOUBTFUL not in flags:
+    if (said or doubts) and Flag.DOUBTFUL not in flags:
         flags.append(str(Flag.DOUBTFUL))
     return {
         **document,
-        **_verdict(klp, found, managers, doubts),
+        **_verdict(klp, found, managers, said),
         "flags": flags,
         "providers": others(found),
         "conflicts": said,
+        "doubts": doubts,
     }
 
 
 def _verdict(
-    klp: Klp, found: Mapping[str, Found], managers: Iterable[str], doubts: list[str]
+    klp: Klp, found: Mapping[str, Found], managers: Iterable[str], mixed: list[str]
 ) -> dict[str, Any]:
-    """What replaces klp's own verdict; nothing where that one stands."""
-    canonical = found.get(Provider.CANONICAL)
-    # Canonical's patches are livepatch modules, which the kernel shows, and does not say whose they are.
-    if canonical is not None and klp.foreign and canonical.verdict is Verdict.PATCHED:
-        return _of(str(Provider.CANONICAL), canonical)
+    """What replaces klp's own verdict; nothing where that one stands. mixed: the conflicts."""
+    client = found.get(Provider.CANONICAL)
+    # Canonical's patches are livepatch modules, which the kernel shows: its word counts if all are its own.
+    canonicals = klp.resting and not klp.ours and klp.foreign and not _strangers(klp)
+    if client is not None and client.verdict is Verdict.PATCHED and canonicals:
+        return _of(str(Provider.CANONICAL), client)
     hidden = {
         name: one
         for name, one in found.items()
@@ -95,7 +98,7 @@ def _verdict(
     if len(hidden) == 1:
         ((name, one),) = hidden.items()
         return _of(name, one)
-    return {"verdict": str(Verdict.UNKNOWN), "reason": doubts[0]} if hidden else {}
+    return {"verdict": str(Verdict.UNKNOWN), "reason": mixed[0]} if hidden else {}
 
 
 def _of(name: str, one: Found) -> dict[str, Any]:
@@ -109,8 +112,19 @@ def _of(name: str, one: Found) -> dict[str, Any]:
 
 
 def _against_the_kernel(klp: Klp, found: Mapping[str, Found]) -> list[str]:
-    """Canonical's client says that patches are in force, the kernel shows none: the kernel is believed."""
-    canonical = found.get(Provider.CANONICAL)
-    if canonical is None or canonical.verdict is not Verdict.PATCHED or klp.active:
+    """What Canonical's client says is in force and the kernel does not show; the kernel is believed."""
+    client = found.get(Provider.CANONICAL)
+    if client is None or client.verdict is not Verdict.PATCHED:
         return []
-    return ["canonical says that its patches are in force, and the kernel shows none"]
+    said = "canonical says that its patches are in force, and"
+    if not klp.idle and not klp.active:
+        return [f"{said} what the kernel has could not be read"]
+    if not klp.foreign:
+        return [f"{said} the kernel shows none"]
+    strangers = _strangers(klp)
+    return [f"{said} nothing shows that {', '.join(strangers)} is one of them"] if strangers else []
+
+
+def _strangers(klp: Klp) -> list[str]:
+    """Patches that neither this host nor, by their name, Canonical's client loaded."""
+    return [name for name in klp.foreign if not name.startswith(canonical.MODULES)]

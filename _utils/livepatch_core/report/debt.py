@@ -39,12 +39,14 @@ class Debt:
 @dataclass(frozen=True)
 class Told:
     """What one host said. status: the document of livepatch.status; candidates: that of kexec.candidates,
-    None if it is not known. build: what the catalog says of its kernel build, None if nothing.
+    None if it is not known. build: what the catalog says of its kernel build, None if nothing. unread: why
+    what it says is not known, "" if it is.
     """
 
     status: Mapping[str, Any]
     candidates: Mapping[str, Any] | None = None
     build: Build | None = None
+    unread: str = ""
 
 
 def reboot_debt(told: Mapping[str, Told | None], now: datetime) -> list[dict[str, Any]]:
@@ -93,6 +95,8 @@ def _of_record(told: Told) -> Iterable[Debt]:
 
 
 def _of_catalog(told: Told, now: datetime) -> Iterable[Debt]:
+    if told.unread:
+        yield Debt(Why.UNKNOWN, told.unread)
     if told.build is None:
         return
     in_force = {str(one) for one in told.status.get("fixes", [])}

@@ -11,6 +11,7 @@ from typing import Any, Optional
 from livepatch_core.catalog import builds
 from livepatch_core.catalog.model import Build
 from livepatch_core.catalog.settings import Master
+from livepatch_core.errors import LivepatchError
 from livepatch_core.report.debt import Told, Why, reboot_debt
 from livepatch_core.rollout import inventory
 from livepatch_core.rollout.clock import Clock
@@ -18,18 +19,27 @@ from livepatch_core.rollout.fleet import Fleet, FleetError, Verb
 
 STATUS, CANDIDATES = "livepatch.status", "kexec.candidates"
 SHOWN = 200  # characters of what a host says instead of an answer
+# What report/debt.py reads of a status. What is missing is no error: an older version says less.
+SHAPES: dict[str, type] = {
+    "verdict": str,
+    "kernel": dict,
+    "patches": list,
+    "fixes": list,
+    "providers": list,
+    "reboot": dict,
+}
 OfCatalog = Callable[[str, str], Optional[Build]]
 
 
 def of_catalog(master: Master) -> OfCatalog:
-    """What the catalog says of a release's kernel build; each is read once."""
+    """What the catalog says of a release's kernel build; each that can be read is read once."""
     return functools.cache(lambda release, build_id: builds.find(master, release, build_id))
 
 
 def ask(
     fleet: Fleet, clock: Clock, hosts: Sequence[str], seconds: float, catalog: OfCatalog
 ) -> dict[str, Told | None]:
-    """What each host says, None for one that does not answer. Raises LivepatchError (internal, catalog)."""
+    """What each host says, None for one that does not answer. Raises LivepatchError (internal)."""
     try:
         said = inventory.gather(fleet, clock, hosts, Verb.ASK, {"fun": STATUS}, seconds)
         there = [name for name in hosts if name in said]
@@ -40,19 +50,50 @@ def ask(
 
 
 def told(status: object, candidates: object, catalog: OfCatalog) -> Told:
-    """What two answers come to. A status that is none is said as such: it leaves everything open."""
+    """What two answers come to. A status that is none is said as such: it leaves everything open. Of a
+    catalog that cannot be read the same is said beside what the host itself says.
+    """
     if not isinstance(status, Mapping) or "verdict" not in status:
-        text = f"livepatch.status answers {str(status)[:SHOWN]!r}"
-        return Told({"reboot": {"owed": None, "why": [text]}})
-    kernel = status.get("kernel")
-    kernel = kernel if isinstance(kernel, Mapping) else {}
+        return _nothing(f"livepatch.status answers {_shown(status)}")
+    wrong = _misshapen(status)
+    if wrong:
+        return _nothing(f"livepatch.status answers what is no status: {wrong}")
+    kernel = status.get("kernel", {})
     release, build_id = kernel.get("release"), kernel.get("build_id")
-    known = isinstance(candidates, Mapping) and "newer" in candidates
-    return Told(
-        status,
-        candidates if known else None,  # type: ignore[arg-type]  # known says that it is a mapping
-        catalog(release, build_id) if isinstance(release, str) and isinstance(build_id, str) else None,
-    )
+    build, unread = None, ""
+    if isinstance(release, str) and isinstance(build_id, str):
+        try:
+            build = catalog(release, build_id)
+        except LivepatchError as problem:
+            unread = f"what the catalog says of its kernel could not be read: {problem.message}"
+    return Told(status, _kernels(candidates), build, unread)
+
+
+def _nothing(why: str) -> Told:
+    return Told({"reboot": {"owed": None, "why": [why]}})
+
+
+def _misshapen(status: Mapping[str, Any]) -> str:
+    """What of a status has another shape than SHAPES, "" if nothing."""
+    wrong = [name for name, shape in SHAPES.items() if not isinstance(status.get(name, shape()), shape)]
+    if wrong:
+        return f"{wrong[0]} is {_shown(status[wrong[0]])}"
+    for one in status.get("providers", []):
+        if not isinstance(one, Mapping):
+            return f"a provider is {_shown(one)}"
+    why = status.get("reboot", {}).get("why", [])
+    return "" if isinstance(why, list) else f"why a reboot is owed is {_shown(why)}"
+
+
+def _kernels(candidates: object) -> Mapping[str, Any] | None:
+    """None for what does not say whether a newer kernel is installed, and which."""
+    if not isinstance(candidates, Mapping) or not isinstance(candidates.get("newer"), bool):
+        return None
+    return candidates if not candidates["newer"] or isinstance(candidates.get("newest"), str) else None
+
+
+def _shown(value: object) -> str:
+    return repr(str(value)[:SHOWN])
 
 
 def answer(asked: Mapping[str, Told | None], now: datetime, unmatched: Sequence[str] = ()) -> dict[str, Any]:

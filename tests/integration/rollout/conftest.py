@@ -24,7 +24,7 @@ from lab.minion import TUNING
 from livepatch_core.rollout import payloads
 from tests.conftest import copy_of_the_tree
 from tests.integration.fleet.conftest import user_of_the_master
-from tests.integration.rollout.typed import WITHIN, Begun
+from tests.integration.rollout.typed import WITHIN, Begun, begun
 from tests.unit.catalog.modules import module
 
 MINIONS = {"hv1": "rack1", "hv2": "rack2"}
@@ -207,8 +207,7 @@ class Ground:
 
     def begin(self, function: str, *arguments: str, **options: str) -> Begun:
         """The same in the background, in a session of its own, with a line on stderr for all that happens."""
-        words = [*arguments, *(f"{key}={value}" for key, value in options.items()), "display_progress=True"]
-        return Begun([*self.master.typed("salt-run"), "--out=json", f"livepatch.{function}", *words])
+        return begun(self.master, function, *arguments, **options)
 
     def restart_master(self, settings: Mapping[str, Any]) -> None:
         """With other settings over those it had; until its minions answer again."""

@@ -11,6 +11,8 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from lab.master import Master
+
 WITHIN = 120.0  # seconds that a command may take on a machine that is busy with other tests
 
 
@@ -55,6 +57,16 @@ class Begun:
         """Exit code, answer, and what was left to say."""
         out, err = self.process.communicate(timeout=self.within)
         return self.process.returncode, json.loads(out or "null"), err
+
+
+def begun(
+    master: Master, verb: str, *words: str, within: float = WITHIN, progress: bool = True, **options: str
+) -> Begun:
+    """``salt-run livepatch.VERB`` in the background, in a session of its own; ``progress``: with a line on
+    stderr for all that happens."""
+    given = [*words, *(f"{key}={value}" for key, value in options.items())]
+    shown = ["display_progress=True"] if progress else []
+    return Begun([*master.typed("salt-run"), "--out=json", f"livepatch.{verb}", *given, *shown], within)
 
 
 def until(true: Callable[[], object], what: str, within: float = WITHIN) -> None:

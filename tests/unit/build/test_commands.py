@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from livepatch_core.build.commands import Finished, run
+from livepatch_core.build.commands import SECONDS, Finished, run
 from livepatch_core.build.refusals import Refusal, Refused
 
 
@@ -24,6 +24,23 @@ def test_tool_that_is_not_installed(tmp_path: Path) -> None:
     with pytest.raises(Refused, match="no-such-tool is not installed") as caught:
         run(["no-such-tool"], cwd=tmp_path)
     assert caught.value.refusal is Refusal.TOOLCHAIN
+
+
+def test_the_environment_may_give_tools_another_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(SECONDS, "0.2")
+    with pytest.raises(Refused, match="sleep did not end within 0 s") as caught:
+        run(["sleep", "1000"], cwd=tmp_path)
+    assert SECONDS in caught.value.remedy
+    assert run(["true"], cwd=tmp_path, deadline=60).status == 0
+    monkeypatch.setenv(SECONDS, "7200")
+    assert run(["true"], cwd=tmp_path).status == 0
+
+
+@pytest.mark.parametrize("said", ["", "0", "-1", "nan", "inf", "ten minutes"])
+def test_a_time_that_is_none_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, said: str) -> None:
+    monkeypatch.setenv(SECONDS, said)
+    with pytest.raises(Refused, match=f"{SECONDS} is '{said}'"):
+        run(["true"], cwd=tmp_path)
 
 
 def running(process: int) -> bool:

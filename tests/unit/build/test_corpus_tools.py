@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
 import pytest
 
+from benchmarks import build_corpus
 from benchmarks.build_corpus import Result, changed_words, judged, nearest
-from benchmarks.build_corpus_load import complaints, fresh_lines, parse_counts
+from benchmarks.build_corpus_load import Batch, complaints, fresh_lines, parse_counts, read_rows
 from benchmarks.build_crosscheck import symbol_table
+from lab.errors import GuestError
 from livepatch_core.build.refusals import Refusal, Refused
 from tests.unit.build.objects import Source
 
@@ -71,3 +77,52 @@ def test_symbol_table_begins_with_the_file_and_its_locals() -> None:
     rows = symbol_table("fs/x.c", source.file()).splitlines()
     assert rows[2].endswith("FILE    LOCAL  DEFAULT  ABS x.c")
     assert any(row.split()[3:5] == ["FUNC", "GLOBAL"] and row.endswith(" outside") for row in rows)
+
+
+class Whole(SimpleNamespace):
+    """A stand-in for the corpus, which is too big to be sent to another process."""
+
+    def __reduce__(self) -> Any:
+        raise AssertionError("the corpus was sent")
+
+
+def test_workers_are_sent_paths_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And each result is the parent's to keep: one line for each file, all of them known in the end."""
+
+    def attempt(corpus: Any, path: str, output: Path) -> Result:
+        return Result(path, "built", files=[path, *corpus.headers], module=output.name)
+
+    monkeypatch.setattr(build_corpus, "attempt", attempt)
+    corpus: Any = Whole(kernel=SimpleNamespace(image=str), graph=None, headers=["a.h"], judged={})
+    paths = [f"{number}.c" for number in range(20)]
+    build_corpus.run(corpus, tmp_path / "results.jsonl", paths, workers=2)
+    kept = build_corpus.read_results(tmp_path / "results.jsonl")
+    assert sorted(kept) == sorted(paths)
+    assert {(row.outcome, row.kind, row.module) for row in kept.values()} == {("built", "", "modules")}
+    assert set(corpus.judged) == {(path, "a.h") for path in paths}
+
+
+def test_what_is_not_in_force_is_written_down_before_a_guest_can_die(tmp_path: Path) -> None:
+    class Guest:
+        """Loads c_a and c_b, lacks what c_c patches, and dies when it is asked to remove one."""
+
+        def dmesg(self) -> str:
+            return ""
+
+        def put(self, path: str, data: bytes) -> None: ...
+
+        def exec(self, command: list[str], timeout: float) -> Any:
+            verb, name = command[2:4]
+            if verb == "remove":
+                raise GuestError("it", "is gone")
+            return SimpleNamespace(rc=3 if name == "c_c" else 0, text="", error_text="")
+
+    guest: Any = Guest()
+    batch = Batch(guest, tmp_path, tmp_path / "loaded.jsonl")
+    for name in ("c_a", "c_c", "c_b"):
+        (tmp_path / f"{name}.ko").touch()
+        batch.load(Result(f"{name}.c", "built", objects=["vmlinux"], module=f"{name}.ko"))
+    with pytest.raises(GuestError):
+        batch.finish()
+    assert {name: row.outcome for name, row in read_rows(batch.journal).items()} == {"c_c.ko": "missing"}
+    assert sorted(batch.rows) == ["c_a", "c_b"]

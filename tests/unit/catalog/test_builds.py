@@ -57,6 +57,17 @@ def test_again_replaces_and_zero_takes_back(tmp_path: Path) -> None:
         builds.map_package(master, HERE, NAME, "1-1", 0, (), BY)
 
 
+def test_who_replaced_a_mapping_or_took_it_back_and_why_stays(tmp_path: Path) -> None:
+    master = master_in(tmp_path)
+    acts = [(2, "first"), (3, "second"), (0, "third")]
+    by = [type(BY)("alice", why, f"2026-11-24T10:00:0{n}Z") for n, (_, why) in enumerate(acts)]
+    for (level, _), one in zip(acts, by):
+        builds.map_package(master, HERE, NAME, "2-1", level, (), one)
+    found = yaml.safe_load(text(master))["builds"][BUILD]
+    assert found["packages"] == []
+    assert found["history"] == [by[0].record("map"), by[1].record("map"), by[2].record("unmap")]
+
+
 def test_levels_beside_it_are_left_alone(tmp_path: Path) -> None:
     master = master_in(tmp_path)
     published(master, 1)
@@ -110,6 +121,8 @@ def test_end_of_life_and_what_cannot_be_patched(tmp_path: Path) -> None:
         lambda m: builds.map_package(m, HERE, "", "1", 1, (), BY),
         lambda m: builds.map_package(m, HERE, NAME, 2.1, 1, (), BY),
         lambda m: builds.map_package(m, HERE, NAME, "1", "two", (), BY),
+        lambda m: builds.map_package(m, HERE, "\udce9", "1", 1, (), BY),
+        lambda m: builds.map_package(m, HERE, NAME, "1\udce9", 1, (), BY),
         lambda m: builds.map_package(m, HERE, NAME, "1", True, (), BY),
         lambda m: builds.map_package(m, HERE, NAME, "1", -1, (), BY),
         lambda m: builds.map_package(m, (RELEASE, "xyz"), NAME, "1", 1, (), BY),
@@ -137,6 +150,7 @@ def test_refused_arguments_change_nothing(tmp_path: Path, act: Any) -> None:
         {"packages": [{"package": "p", "version": "1", "level": n} for n in (1, 2)]},
         {"packages": {"p": 1}},
         {"expires": "soon"},
+        {"expires": "2027-02-30"},
         {"unpatchable": ["CVE-2026-1"]},
     ],
 )

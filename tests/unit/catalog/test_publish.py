@@ -101,7 +101,7 @@ def test_loss_of_functions_must_be_explained(master: Master) -> None:
 def test_what_was_published_is_never_replaced(master: Master) -> None:
     published(master, 2)
     assert "never replaced" in refused(master, module("other"), level=2).message
-    assert "level 2 already" in refused(master, module("other"), level=1).message
+    assert "below level 2, which is here already" in refused(master, module("other"), level=1).message
     assert "named livepatch_2" in refused(master, module("livepatch_2", ["f1", "f2"])).message
 
 
@@ -127,7 +127,13 @@ def test_bad_modules(master: Master, data: bytes, options: dict[str, Any], kind:
     assert refused(master, data, **options).kind is kind
 
 
-@pytest.mark.parametrize("value", [3, "CVE-1", [3], [{"cve": 1}], [{"sev": "x"}], [{}], ["high"]])
+NOT_UTF8 = [{"cve": "CVE-2026-1", "summary": "caf\udce9"}]
+MIXED = [{1: "x", "sev": "x"}]
+
+
+@pytest.mark.parametrize(
+    "value", [3, "CVE-1", [3], [{"cve": 1}], [{"sev": "x"}], [{}], ["high"], NOT_UTF8, MIXED]
+)
 def test_bad_fixes(value: Any) -> None:
     with pytest.raises(LivepatchError) as caught:
         parse_fixes(value)

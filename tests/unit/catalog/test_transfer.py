@@ -83,7 +83,7 @@ def test_import_refuses_before_it_writes(master: Master, tmp_path: Path) -> None
 def test_import_keeps_the_order_of_levels(
     tmp_path: Path, here: dict[int, list[str]], there: dict[int, list[str]], said: str
 ) -> None:
-    """What publish refuses does not come in by another door."""
+    """What publish refuses does not come in by another door, and is refused with the same words."""
     masters = [master_in(tmp_path / name) for name in ("here", "there")]
     for master, levels in zip(masters, (here, there)):
         for number, functions in levels.items():
@@ -91,6 +91,9 @@ def test_import_keeps_the_order_of_levels(
     before = listing(masters[0])
     with pytest.raises(LivepatchError, match=said):
         import_dir(masters[0], masters[1].withheld, BY)
+    ((number, functions),) = there.items()
+    with pytest.raises(LivepatchError, match=said):
+        publish(masters[0], module(f"livepatch_{number}", functions), Publication(BY, number))
     assert listing(masters[0]) == before
 
 
@@ -100,6 +103,8 @@ def test_import_of_a_module_whose_name_is_taken(tmp_path: Path) -> None:
     publish(there, module("livepatch_x", ["f", "g"]), Publication(BY, 2))
     with pytest.raises(LivepatchError, match="module named livepatch_x too"):
         import_dir(here, there.withheld, BY)
+    with pytest.raises(LivepatchError, match="module named livepatch_x too"):
+        publish(here, module("livepatch_x", ["f", "g"]), Publication(BY, 2))
 
 
 def test_import_of_a_release_that_stands_there_twice(master: Master, tmp_path: Path) -> None:

@@ -70,6 +70,17 @@ def silent_approval(world: World) -> None:
     assert world.apply(approval=approval).kind is Kind.UNAPPROVED
 
 
+def silent_ledger(level: int) -> Callable[[World], None]:
+    def what(world: World) -> None:
+        """By hand, then another ledger, whose first approval does not name this kernel build."""
+        assert world.apply(level).result is True
+        assert byhand.adopt_ledger(world.host, "ledger-2", 0, Order("a test")).result is True
+        approval = {"ledger_id": "ledger-2", "rev": 1, "builds": {OTHER: {"level": 0}}}
+        assert world.apply(approval=approval).kind is Kind.UNAPPROVED
+
+    return what
+
+
 def no_more_by_hand(world: World) -> None:
     """And nobody ever approved anything."""
     world.host.settings.record_file.write_text("{}")
@@ -143,6 +154,8 @@ def nothing(world: World) -> None:
         (by_hand, 0, "level 1 is above 0"),
         (another_ledger, 1, "level 2 is above 1"),
         (silent_approval, 1, "level 2 is above 1"),
+        (silent_ledger(1), 1, "level 2 is above 1"),
+        (silent_ledger(0), 0, "level 1 is above 0"),
         (no_more_by_hand, 1, "level 2 is above 1"),
     ],
 )
@@ -184,12 +197,25 @@ def test_each_kernel_build_is_bounded_by_what_was_approved_for_it(kept: World) -
 
 
 def test_a_site_without_approvals_boots_the_newest(kept: World) -> None:
-    """What was approved before the site chose so, or set by hand and lifted, binds no more."""
+    """Once it has gone there: until then what was approved, or set by hand and lifted, binds."""
     no_more_by_hand(kept)
     kept.options["policy"] = Policy.NEWEST
-    assert next_boot(kept)["level"] == 2
+    assert next_boot(kept)["level"] == 1
+    assert kept.apply().result is True
+    assert next_boot(kept)["level"] == 2  # level 3 is not proven
     assert kept.apply(1).result is True
     assert next_boot(kept)["level"] == 1
+
+
+def test_a_rollback_binds_a_site_that_takes_the_newest(kept: World) -> None:
+    """Its external pillar hands out an approval all the same, and the newest approval wins at boot too."""
+    kept.options["policy"] = Policy.NEWEST
+    assert kept.apply().result is True
+    rolled_back(kept)
+    assert next_boot(kept)["level"] == 1
+    restarted(kept)
+    assert boot.start(kept.host).result is True
+    assert kept.patches == ["lp_1"]
 
 
 @pytest.mark.parametrize("name", ["blocks_file", "quarantine_file", "record_file", "index"])

@@ -6,8 +6,10 @@ format that is asked of it, with other names.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +19,8 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from livepatch_core.catalog import rewrite, signature
 from livepatch_core.errors import LivepatchError
-from livepatch_core.host import packages, recognise, status
+from livepatch_core.host import packages, programs, recognise, status
+from livepatch_core.host.context import Host
 from livepatch_core.host.packages import Package, installed, owner, queried
 from livepatch_core.host.programs import Said
 from livepatch_core.kernel.roots import Roots
@@ -160,7 +163,7 @@ def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
     world = levels(build_world(tmp_path, monkeypatch))
     data = world.kernel.make(module(PATCH, replace=False))
     monkeypatch.setattr(recognise, "read_module", lambda data: world.kernel.images[data])
-    monkeypatch.setattr(packages, "run", no_rpm)
+    monkeypatch.setattr(packages, "owner", functools.partial(owner, ask=no_rpm))
     path = f"/lib/modules/{RELEASE}/updates/{PATCH}.ko"
     file(world.kernel.directory, path, data)
     (world.kernel.roots.lib_modules / RELEASE / "modules.dep").write_text(f"updates/{PATCH}.ko:\n")
@@ -170,9 +173,15 @@ def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
     return world
 
 
-def seen(world: World) -> dict[str, Any]:
-    look = status.look(world.host, True, recognise.recognise, recognise.origin)
-    return status.document(world.host, look)
+def seen(world: World, host: Host | None = None) -> dict[str, Any]:
+    host = host or world.host
+    return status.document(host, status.look(host, True, *recognise.for_one_look()))
+
+
+NO_LEVEL = (
+    "is in force, and no level is known for that package: the catalog gives it none, could not be read, or "
+    "is not shown to be the publisher's"
+)
 
 
 def mapped(world: World, **changes: Any) -> dict[str, Any]:
@@ -185,8 +194,42 @@ def test_without_a_level_it_is_named_and_not_believed(world: World) -> None:
     document = seen(world)
     assert (document["verdict"], document["level"], document["flags"]) == ("unknown", None, ["drifted"])
     assert f"{PATCH} of package {NAME} {VERSION} is in force" in document["reason"]
-    assert "gives that package no level" in document["reason"]
+    assert document["reason"].endswith(NO_LEVEL)
     assert document["patches"][0]["package"] == f"{NAME} {VERSION}"
+
+
+def test_a_catalog_that_cannot_be_read_is_not_quoted(world: World) -> None:
+    mapped(world)
+    document = seen(world, replace(world.host, fetch=lambda path: None))
+    assert (document["verdict"], document["level"]) == ("unknown", None)
+    assert document["reason"] == f"{PATCH} of package {NAME} {VERSION} {NO_LEVEL}"
+
+
+def test_the_program_of_this_machine_is_not_asked(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whether it has rpm or not: the fixture's stand-in answers."""
+
+    def asked(*arguments: object, **keywords: object) -> None:
+        raise AssertionError(f"asked for {arguments}")
+
+    monkeypatch.setattr(programs.shutil, "which", asked)
+    (world.kernel.directory / f"var/lib/dpkg/info/{NAME}.list").unlink()
+    assert seen(world)["patches"][0]["package"] is None
+
+
+def test_one_look_reads_the_package_database_once(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where the catalog has levels of packages, and none of this one."""
+    mapped(world, version="another")
+    read: list[Path] = []
+
+    def counted(roots: Roots, path: Path, data: bytes) -> Package | None:
+        read.append(path)
+        return owner(roots, path, data, no_rpm)
+
+    monkeypatch.setattr(packages, "owner", counted)
+    assert seen(world)["patches"][0]["package"] == f"{NAME} {VERSION}"
+    assert len(read) == 1
+    seen(world)
+    assert len(read) == 2  # the next look sees what was installed meanwhile
 
 
 def test_the_catalog_gives_it_a_level(world: World) -> None:
@@ -238,10 +281,14 @@ def test_where_the_publisher_signs_an_unsigned_level_is_none(world: World) -> No
     world.options["publisher_key"] = pem(key)
     entry = mapped(world)
     assert seen(world)["verdict"] == "unknown"
+    assert seen(world)["reason"] == f"{PATCH} of package {NAME} {VERSION} {NO_LEVEL}"
     node = rewrite.mapping_of(entry)
     signature.sign(node, RELEASE, BUILD_ID, 7, key)
     world.packages[:] = [yaml.safe_load(rewrite.render(node))]
     assert (seen(world)["verdict"], seen(world)["level"]) == ("patched", 7)
+    world.options["publisher_key"] = pem(Ed25519PrivateKey.from_private_bytes(b"o" * 32))
+    assert seen(world)["reason"] == f"{PATCH} of package {NAME} {VERSION} {NO_LEVEL}"
+    world.options["publisher_key"] = pem(key)
     world.packages[0]["fixes"] = [{"cve": "CVE-2026-8"}]
     assert seen(world)["verdict"] == "unknown"
 
@@ -252,7 +299,7 @@ def test_rpm_that_hangs_leaves_it_unknown(world: World, monkeypatch: pytest.Monk
 
     mapped(world)
     (world.kernel.directory / f"var/lib/dpkg/info/{NAME}.list").unlink()
-    monkeypatch.setattr(recognise.packages, "owner", lambda roots, path, data: owner(roots, path, data, hang))
+    monkeypatch.setattr(packages, "owner", functools.partial(owner, ask=hang))
     assert seen(world)["verdict"] == "unknown"
 
 
@@ -266,6 +313,6 @@ def test_a_host_with_ours_alone_reads_no_package_database(
     def read(*arguments: object) -> None:
         raise AssertionError("a package database was read")
 
-    monkeypatch.setattr(recognise.packages, "owner", read)
+    monkeypatch.setattr(packages, "owner", read)
     assert seen(world)["verdict"] == "patched"
     assert image_of(PATCH) in world.kernel.images

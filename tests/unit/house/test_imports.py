@@ -25,7 +25,7 @@ ALLOWED = {
     "kexec": READING | {"host"},
     "restart": READING | {"host", "kexec"},
     "providers": READING | {"host"},
-    "drain": READING | {"host", "providers"},
+    "drain": READING | {"host"},
     "build": READING,
     "rollout": READING | {"ledger"},
     "report": READING | {"host", "rollout"},

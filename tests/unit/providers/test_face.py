@@ -10,6 +10,7 @@ import pytest
 
 from livepatch_core.errors import LivepatchError
 from livepatch_core.host.programs import Said
+from livepatch_core.host.status import Klp
 from livepatch_core.kernel.roots import Roots
 from livepatch_core.providers import face
 from livepatch_core.providers.found import Found
@@ -19,6 +20,10 @@ from tests.unit.providers import said
 RELEASE = "5.15.0-100-generic"
 IN_FORCE = Found(Verdict.PATCHED, "it says so", "9.9", ("CVE-2020-1000",))
 IDLE = Found(Verdict.UNPATCHED, "nothing")
+UNSAID = Found(Verdict.UNKNOWN, "its client failed")
+NOTHING, OURS = Klp(idle=True), Klp(idle=False, ours=True)
+THEIRS = Klp(idle=False, foreign=("lkp_Ubuntu_5_15_0_100_110_generic_104",))
+BOTH = Klp(idle=False, ours=True, foreign=THEIRS.foreign)
 
 
 class Host:
@@ -85,14 +90,18 @@ def test_the_enhanced_client_is_found(host: Host) -> None:
 @pytest.mark.parametrize(
     ("klp", "found", "managers", "says"),
     [
-        (True, {"kernelcare": IDLE}, (), "KernelCare must not be mixed"),
-        (False, {"kernelcare": IDLE, "canonical": IN_FORCE}, (), "KernelCare must not be mixed"),
-        (True, {"ksplice": IN_FORCE}, (), "more than one system"),
-        (False, {"ksplice": IN_FORCE, "kgraft": IN_FORCE}, (), "more than one system"),
-        (True, {}, ("kpatch.service",), "kpatch.service loads modules of its own"),
+        (OURS, {"kernelcare": IDLE}, (), "KernelCare must not be mixed"),
+        (NOTHING, {"kernelcare": IDLE, "canonical": IN_FORCE}, (), "KernelCare must not be mixed"),
+        (OURS, {"ksplice": IN_FORCE}, (), "more than one system"),
+        (THEIRS, {"ksplice": IN_FORCE}, (), "more than one system"),
+        (NOTHING, {"ksplice": IN_FORCE, "kgraft": IN_FORCE}, (), "more than one system"),
+        (OURS, {"canonical": IN_FORCE}, (), "more than one system patches this kernel: canonical, klp"),
+        (BOTH, {"canonical": IN_FORCE}, (), "more than one system patches this kernel: canonical, klp"),
+        (BOTH, {"canonical": UNSAID}, (), "more than one system patches this kernel: canonical, klp"),
+        (OURS, {}, ("kpatch.service",), "kpatch.service loads modules of its own"),
     ],
 )
-def test_conflicts(klp: bool, found: dict[str, Found], managers: tuple[str, ...], says: str) -> None:
+def test_conflicts(klp: Klp, found: dict[str, Found], managers: tuple[str, ...], says: str) -> None:
     (sentence,) = face.conflicts(klp, found, managers)
     assert says in sentence
 
@@ -100,13 +109,14 @@ def test_conflicts(klp: bool, found: dict[str, Found], managers: tuple[str, ...]
 @pytest.mark.parametrize(
     ("klp", "found"),
     [
-        (True, {}),
-        (False, {"kernelcare": IN_FORCE}),
-        (True, {"canonical": IN_FORCE}),  # its modules are what klp sees
-        (True, {"ksplice": IDLE}),
+        (OURS, {}),
+        (NOTHING, {"kernelcare": IN_FORCE}),
+        (THEIRS, {"canonical": IN_FORCE}),  # its modules are what klp sees
+        (OURS, {"canonical": UNSAID}),  # all that klp sees is ours
+        (OURS, {"ksplice": IDLE}),
     ],
 )
-def test_no_conflict(klp: bool, found: dict[str, Found]) -> None:
+def test_no_conflict(klp: Klp, found: dict[str, Found]) -> None:
     assert face.conflicts(klp, found) == []
 
 

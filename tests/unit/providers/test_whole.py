@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +12,16 @@ from hypothesis import strategies as st
 
 from livepatch_core.host import programs
 from livepatch_core.host import status as klp_status
+from livepatch_core.host.programs import Said
 from livepatch_core.host.status import Klp
 from livepatch_core.providers import face, whole
 from livepatch_core.providers.found import Found
 from livepatch_core.words import Verdict
 from tests.unit.host.conftest import levels
+from tests.unit.host.fakekernel import module
 from tests.unit.host.world import World, build_world
-from tests.unit.providers.test_face import IDLE, IN_FORCE, Host
+from tests.unit.providers import said
+from tests.unit.providers.test_face import BOTH, IDLE, IN_FORCE, NOTHING, OURS, THEIRS, Host
 
 UNPATCHED: dict[str, Any] = {
     "verdict": "unpatched",
@@ -30,7 +32,10 @@ UNPATCHED: dict[str, Any] = {
 }
 PATCHED = {**UNPATCHED, "verdict": "patched", "reason": "it is", "fixes": ["CVE-2026-1"]}
 FOREIGN = {**UNPATCHED, "verdict": "unknown", "reason": "lkp_1 is in force", "flags": ["drifted"]}
-NOTHING, OURS, THEIRS = Klp(False, True, False), Klp(True, False, False), Klp(True, False, True)
+UNREAD = {**UNPATCHED, "verdict": "unknown", "reason": "/sys/kernel could not be read", "provider": None}
+STRANGER = Klp(idle=False, foreign=("kpatch_1",))
+MIXED = Klp(idle=False, foreign=(*THEIRS.foreign, "kpatch_1"))
+MOVING = Klp(idle=False, foreign=THEIRS.foreign, resting=False)
 
 
 @pytest.fixture
@@ -51,7 +56,12 @@ def vendor(tmp_path: Path, world: World) -> Host:
 
 def test_nothing_else_changes_nothing() -> None:
     for document, klp in ((UNPATCHED, NOTHING), (PATCHED, OURS), (FOREIGN, THEIRS)):
-        assert whole.merged(document, klp, {}) == {**document, "providers": [], "conflicts": []}
+        assert whole.merged(document, klp, {}) == {
+            **document,
+            "providers": [],
+            "conflicts": [],
+            "doubts": [],
+        }
 
 
 def test_a_host_with_klp_alone_starts_no_program(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -151,12 +161,63 @@ def test_patches_of_canonical_are_what_its_client_says() -> None:
         "canonical",
         ["CVE-2020-1000"],
     )
+    assert (document["conflicts"], document["doubts"], document["flags"]) == ([], [], ["drifted"])
     assert whole.merged(FOREIGN, THEIRS, {"canonical": IDLE})["verdict"] == "unknown"
+
+
+@pytest.mark.parametrize("klp", [STRANGER, MIXED, MOVING])
+def test_its_word_is_not_taken_for_patches_that_are_not_shown_to_be_its_own(klp: Klp) -> None:
+    document = whole.merged(FOREIGN, klp, {"canonical": IN_FORCE})
+    assert (document["verdict"], document["provider"], document["fixes"]) == ("unknown", "klp", [])
+    doubt = "canonical says that its patches are in force, and nothing shows that kpatch_1 is one of them"
+    assert document["doubts"] == ([] if klp is MOVING else [doubt])
+
+
+def test_ours_beside_canonicals_is_named(world: World, vendor: Host) -> None:
+    world.apply(1)
+    vendor.programs[face.canonical.STATUS] = Said(0, said.canonical("applied"))
+    document = whole.status(world.host, vendor.site)
+    assert (document["verdict"], document["provider"]) == ("patched", "klp")
+    assert document["conflicts"] == ["more than one system patches this kernel: canonical, klp"]
+    assert document["doubts"] == ["canonical says that its patches are in force, and the kernel shows none"]
+    assert document["flags"] == ["held", "doubtful"]
+
+
+def load_foreign(world: World, name: str) -> None:
+    world.kernel.init_module(world.kernel.make(module(name, replace=False)))
+    world.kernel.settle()
+
+
+def test_foreign_patches_are_told_by_name(world: World, vendor: Host) -> None:
+    """From the kernel to the verdict: a patch named as Canonical's are, then one beside it that is not."""
+    vendor.programs[face.canonical.STATUS] = Said(0, said.canonical("applied"))
+    load_foreign(world, *THEIRS.foreign)
+    document = whole.status(world.host, vendor.site)
+    assert (document["verdict"], document["provider"]) == ("patched", "canonical")
+    load_foreign(world, "kpatch_1")
+    document = whole.status(world.host, vendor.site)
+    assert (document["verdict"], document["fixes"]) == ("unknown", [])
+    assert "kpatch_1 is one of them" in document["doubts"][0]
 
 
 def test_the_kernel_is_believed_before_canonical() -> None:
     document = whole.merged(UNPATCHED, NOTHING, {"canonical": IN_FORCE})
     assert (document["verdict"], document["fixes"], document["flags"]) == ("unpatched", [], ["doubtful"])
+    assert document["doubts"] == ["canonical says that its patches are in force, and the kernel shows none"]
+
+
+def test_a_kernel_that_was_not_read_shows_nothing_and_not_none() -> None:
+    document = whole.merged(UNREAD, Klp(idle=False), {"canonical": IN_FORCE})
+    assert (document["verdict"], document["flags"]) == ("unknown", ["doubtful"])
+    (doubt,) = document["doubts"]
+    assert doubt == "canonical says that its patches are in force, and what the kernel has could not be read"
+
+
+def test_why_another_system_is_doubtful_is_said() -> None:
+    found = Found(Verdict.PATCHED, "it says so", doubtful="its kernel module is not loaded")
+    document = whole.merged(UNPATCHED, NOTHING, {"kernelcare": found})
+    assert document["doubts"] == ["kernelcare: its kernel module is not loaded"]
+    assert (document["flags"], document["conflicts"]) == (["doubtful"], [])
 
 
 # -- in every mixture
@@ -172,7 +233,18 @@ FOUND = st.builds(
 
 
 @given(
-    st.sampled_from([(UNPATCHED, NOTHING), (PATCHED, OURS), (FOREIGN, THEIRS)]),
+    st.sampled_from(
+        [
+            (UNPATCHED, NOTHING),
+            (PATCHED, OURS),
+            (PATCHED, BOTH),
+            (FOREIGN, THEIRS),
+            (FOREIGN, STRANGER),
+            (FOREIGN, MIXED),
+            (FOREIGN, MOVING),
+            (UNREAD, Klp(idle=False)),
+        ]
+    ),
     st.dictionaries(NAMES, FOUND, max_size=4),
 )
 def test_truth(klp: tuple[dict[str, Any], Klp], found: dict[str, Found]) -> None:
@@ -182,7 +254,7 @@ def test_truth(klp: tuple[dict[str, Any], Klp], found: dict[str, Found]) -> None
     said, provider = document["verdict"], document["provider"]
     if said == "patched" and provider != "klp":
         assert found[provider].verdict is Verdict.PATCHED
-        assert standing.idle or (standing.foreign and provider == "canonical")
+        assert standing.idle or (standing is THEIRS and provider == "canonical")
     if said == "unpatched":
         assert standing.idle
         hidden = {name: one for name, one in found.items() if name != "canonical"}
@@ -192,4 +264,4 @@ def test_truth(klp: tuple[dict[str, Any], Klp], found: dict[str, Found]) -> None
         assert document["fixes"] == (before["fixes"] if said == before["verdict"] else [])
     assert [one["provider"] for one in document["providers"]] == list(found)
     assert document == whole.merged(before, standing, found), "merging keeps nothing"
-    assert replace(standing) == standing
+    assert ("doubtful" in document["flags"]) == bool(document["conflicts"] or document["doubts"])

@@ -105,6 +105,7 @@ def test_the_most_urgent_first() -> None:
                 st.sampled_from([WELL, FORCED, STALLED, {}, {"verdict": "unknown", "reboot": None}]),
                 st.sampled_from([None, NEWER]),
                 st.sampled_from([None, build("2020-01-01"), build("", "CVE-2026-9")]),
+                st.sampled_from(["", "the catalog is damaged"]),
             ),
         ),
     )

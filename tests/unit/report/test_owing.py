@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timezone
+from pathlib import Path
 from typing import Any, Optional
 
 import pytest
 
 from livepatch_core.catalog.model import Build, Unpatchable
+from livepatch_core.catalog.settings import Master
 from livepatch_core.errors import LivepatchError
 from livepatch_core.report import owing
 from livepatch_core.rollout.fleet import FleetError, Verb
+from livepatch_core.words import Kind
 from tests.unit.report.test_debt import FORCED, NEWER, WELL
 
 NOW = datetime(2026, 11, 24, tzinfo=timezone.utc)
@@ -82,7 +85,70 @@ def test_an_answer_that_is_none_leaves_it_open(nonsense: Any) -> None:
     assert "livepatch.status answers" in found["hosts"][0]["details"][0]
 
 
-@pytest.mark.parametrize("kernels", ["'kexec.candidates' is not available.", None])
+@pytest.mark.parametrize(
+    ("wrong", "named"),
+    [
+        ({"verdict": None}, "verdict is 'None'"),
+        ({"kernel": None}, "kernel is 'None'"),
+        ({"patches": {"p": 1}}, "patches is"),
+        ({"fixes": None}, "fixes is 'None'"),
+        ({"providers": None}, "providers is 'None'"),
+        ({"providers": ["x"]}, "a provider is 'x'"),
+        ({"reboot": "no"}, "reboot is 'no'"),
+        ({"reboot": {"owed": True, "why": None}}, "why a reboot is owed is 'None'"),
+    ],
+)
+def test_an_answer_of_another_shape_takes_nobody_else_down(wrong: dict[str, Any], named: str) -> None:
+    build = Build("aa", "", {}, (), "", (Unpatchable("CVE-2026-9"),))
+    found = answered({"a": both({**HERE, **wrong}, NEWER), "b": both(FORCED, NEWER)}, build=build)
+    rows = {row["minion"]: row for row in found["hosts"]}
+    assert (rows["b"]["why"], found["target"]) == (["forced", "newer"], "b")
+    assert (rows["a"]["why"], found["unknown"]) == (["unknown"], 1)
+    assert f"livepatch.status answers what is no status: {named}" in rows["a"]["details"][0]
+
+
+def test_an_older_version_says_less() -> None:
+    found = answered({"a": both({"verdict": "stalled"}, {"newer": False})})
+    assert found["hosts"][0]["why"] == ["stuck", "unknown"]
+
+
+def unread(release: str, build_id: str) -> Optional[Build]:
+    raise LivepatchError(Kind.CATALOG, f"catalog.yaml of {release} is damaged")
+
+
+def test_a_catalog_that_cannot_be_read_takes_nothing_from_what_hosts_say() -> None:
+    fleet: Any = Hosts(
+        {"a": both({**HERE, **FORCED, "kernel": HERE["kernel"]}, NEWER), "b": both(HERE, {"newer": False})}
+    )
+    rows = owing.answer(owing.ask(fleet, fleet, ["a", "b"], 5, unread), NOW)["hosts"]
+    assert [(row["minion"], row["why"]) for row in rows] == [
+        ("a", ["forced", "unknown", "newer"]),
+        ("b", ["unknown"]),
+    ]
+    text = "what the catalog says of its kernel could not be read: catalog.yaml of 6.1 is damaged"
+    assert text in rows[0]["details"] and rows[1]["details"] == [text]
+
+
+def test_a_release_that_is_no_name_takes_nobody_else_down(tmp_path: Path) -> None:
+    """With the real catalog, whose refusal of such a name is not the whole fleet's."""
+    master = Master(tmp_path / "state", "root", catalog_dir=tmp_path / "catalog")
+    strange = {**WELL, "kernel": {"release": "../x", "build_id": "aa"}}
+    fleet: Any = Hosts({"a": both(strange, NEWER), "b": both(HERE, NEWER)})
+    rows = owing.answer(owing.ask(fleet, fleet, ["a", "b"], 5, owing.of_catalog(master)), NOW)["hosts"]
+    assert [(row["minion"], row["why"]) for row in rows] == [("a", ["unknown", "newer"]), ("b", ["newer"])]
+    assert "'../x' is not a kernel release" in rows[0]["details"][0]
+
+
+@pytest.mark.parametrize(
+    "kernels",
+    [
+        "'kexec.candidates' is not available.",
+        None,
+        {"newer": True},
+        {"newer": True, "newest": None},
+        {"newer": "yes", "newest": "6.1"},
+    ],
+)
 def test_where_its_kernels_are_not_known(kernels: Any) -> None:
     found = answered({"a": both(FORCED, kernels)})
     assert (found["target"], found["unread"]) == ("a", ["a"])

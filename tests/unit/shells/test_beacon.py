@@ -55,6 +55,23 @@ def test_an_act_that_is_not_written_down_yet(beacon: ModuleType) -> None:
     assert events(beacon, ahead, {}, ahead, {"level": 2}) == [[], [], [], [("level", 1, 2)]]
 
 
+def test_what_the_boot_brought_is_told_once_though_somebody_acts(beacon: ModuleType) -> None:
+    news = {"boot_is_news": True, "warded": ["3 quarantined"]}
+    said = events(beacon, {**news, "acting": True}, {**news, "acting": True}, news, news)
+    assert said == [[("quarantine", [], ["3 quarantined"])], [], [], []]
+
+
+def test_a_first_look_in_the_middle_of_a_transition(beacon: ModuleType) -> None:
+    """What it came from is not known; that it stalls and ends is told."""
+    patching = {"verdict": "patching", "level": None, "drift": ["lp_level_2"]}
+    assert events(beacon, patching, {**patching, "verdict": "stalled"}, {"level": 2}, {"level": 1}) == [
+        [],
+        [("transition", "patching", "stalled")],
+        [("transition", "stalled", None)],
+        [("level", 2, 1)],
+    ]
+
+
 def test_a_transition(beacon: ModuleType) -> None:
     patching = {"verdict": "patching", "level": None}
     assert events(beacon, {}, patching, patching, {**patching, "verdict": "stalled"}, {"level": 2}) == [

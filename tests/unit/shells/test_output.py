@@ -32,8 +32,10 @@ def test_what_is_no_host_is_nested_data(output, data):
 def test_another_system_is_named_and_so_are_conflicts(output):
     other = {**STATUS, "provider": "kernelcare", "effective": "5.15.0-105", "level": 0}
     mixed = {**STATUS, "provider": "klp", "flags": ["doubtful"], "conflicts": ["they must not be mixed"]}
+    mixed["doubts"] = ["its module is not loaded"]
     _, first, second, *remarks = output({"hv1": other, "hv2": mixed}).splitlines()
     assert first.split()[:3] == ["hv1", "patched", "kernelcare"]
     assert "as 5.15.0-105" in first
     assert second.split()[:3] == ["hv2", "patched", "klp"]
     assert "  hv2: they must not be mixed" in remarks
+    assert "  hv2: its module is not loaded" in remarks
