@@ -22,7 +22,8 @@ def a_rollout_and_its_engine(site: Ground) -> None:
     rollout.kill()
     code, done = site.run("watch")
     assert (code, done["state"]) == (0, "completed"), done
-    assert [site.level(name) for name in ("hv1", "hv2")] == [2, 2]
+    logs = [site.log(name) for name in ("hv1", "hv2")]
+    assert [site.level(name) for name in ("hv1", "hv2")] == [2, 2], (done, logs)
     site.stop_minion("hv2")
     code, plan = site.run("plan", "role:hypervisor", "1", tgt_type="grain", timeout="5", **QUICK)
     assert code == 0, plan

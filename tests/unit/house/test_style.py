@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import ast
+import fnmatch
 import re
 from collections.abc import Iterator
 from pathlib import Path
+
+import pytest
 
 from tests.unit.house.sources import LIBRARY, REPO, files, name_of, python_files, shell_folders, tree_of
 
@@ -94,3 +97,14 @@ def test_every_folder_of_tests_is_a_package() -> None:
     collected = [path for path in python_files(REPO / "tests") if path.name.startswith(("test_", "conftest"))]
     folders = {path.parent for path in collected}
     assert [name_of(folder) for folder in folders if not (folder / "__init__.py").exists()] == []
+
+
+def test_every_test_is_found(pytestconfig: pytest.Config) -> None:
+    """Pytest passes over some folders without a word, by its own list ``build`` among them."""
+    passed_over = pytestconfig.getini("norecursedirs")
+    folders = {
+        folder for path in python_files(REPO / "tests") for folder in path.relative_to(REPO).parts[:-1]
+    }
+    assert [
+        (one, rule) for one in sorted(folders) for rule in passed_over if fnmatch.fnmatch(one, rule)
+    ] == []
