@@ -1,4 +1,5 @@
-"""Rollouts that start hosts with another kernel, over three guests with systemd that come from 6.1.
+"""Rollouts that restart hosts: with another kernel, over three guests with systemd that come from 6.1, and
+with the same one.
 
 One site for the module; its tests follow each other, and each kexec takes minutes under emulation. The
 catalog knows levels for 6.12 alone, so 6.1 cannot be patched live here.
@@ -23,6 +24,8 @@ from tests.integration.rollout.typed import Begun, begun, until
 from tests.kernel.bootable import Bootable
 from tests.kernel.booted import Booted
 from tests.kernel.livepatches import build
+from tests.kernel.patchable import Patchable
+from tests.kernel.test_stalls import let_go, sleeper
 
 HOSTS = ("hv1", "hv2", "hv3")
 WITHIN = 1500.0  # seconds for one rollout, on a machine that has much else to do
@@ -82,7 +85,7 @@ class Scene:
         guest = systemd.start(kernel, name, others=(other,))
         try:
             Bootable(guest, self.old, self.new)
-            Booted(guest, soak=3.0)
+            Booted(guest, soak=3.0, allow_force=True)
             for folder in ("_modules", "_states", "_utils"):
                 guest.put_tree(self.site.project / folder, f"{TREE}/{folder}")
             config: dict[str, Any] = {
@@ -97,6 +100,15 @@ class Scene:
             guest.close()
             raise
         return guest
+
+    def reset_starts_new(self, name: str) -> None:
+        """This host runs 6.12, and so after a reset: QEMU starts the kernel again that it was given."""
+        if name not in self.guests:
+            return self.have(name, new=name)
+        with self.site.master.events() as events:
+            self.guests[name].power_off()
+            self.guests[name].power_on(self.new)
+            events.wait(f"salt/minion/{name}/start", WITHIN)
 
     # -- commands
 
@@ -134,9 +146,13 @@ class Scene:
         """How often it was drained or undrained."""
         return len(self.guests[name].exec(f"cat /root/{what} 2>/dev/null").text.splitlines())
 
-    def stage(self, name: str) -> str:
+    def restart(self, name: str) -> Any:
+        """What the host has written down about its restart."""
         found = self.guests[name].exec("cat /var/lib/livepatch/restart.json 2>/dev/null").text
-        return str(json.loads(found)["stage"]) if found else ""
+        return json.loads(found or "{}")
+
+    def stage(self, name: str) -> str:
+        return str(self.restart(name).get("stage", ""))
 
 
 @pytest.fixture(scope="module")
@@ -233,3 +249,33 @@ def test_lockdown_refuses_before_anything_is_drained(scene: Scene) -> None:
     failed = done["hosts"]["hv1"]
     assert (failed["state"], failed["kind"]) == ("failed", "lockdown"), failed
     assert (scene.seen("hv1"), scene.noted("hv1", "drained")) == (before, drained)
+    assert scene.site.ask("livepatch.abort", WHY)[0] == 0
+    assert scene.over()["state"] == "aborted"
+
+
+def test_a_host_that_owes_a_reboot_is_rebooted(scene: Scene) -> None:
+    """A task slept in the old code, and the patch was forced: a live rollout falls back to a reboot, after
+    which the host has the same kernel and the level without force."""
+    scene.reset_starts_new("hv1")
+    guest = scene.guests["hv1"]
+    level = scene.site.publish(scene.modules["lp_stall"], "fixes=CVE-2026-3", "loss=a test")
+    guest.put("/root/lab_stall.ko", scene.modules["lab_stall"].read_bytes())
+    guest.exec("insmod /root/lab_stall.ko", check=True)
+    asleep = sleeper(Patchable(guest), "u")
+    kept = scene.call("hv1", "livepatch.apply", level=level, reason="a test", on_stall="keep", deadline=2)
+    assert kept["kind"] == "stalled", kept
+    forced = scene.call("hv1", "livepatch.force", "lp_stall", reason="a test")
+    assert forced["result"] is True, forced
+    let_go(Patchable(guest))  # nothing that cannot be killed keeps the host from leaving
+    asleep.wait(60)
+    assert "reboot-owed" in scene.call("hv1", "livepatch.status")["flags"]
+    release, boot_id = scene.seen("hv1")
+    drained, undrained = scene.noted("hv1", "drained"), scene.noted("hv1", "undrained")
+    done = scene.rollout("hv1", str(level), fallback="reboot")
+    assert (done["state"], done["counts"]) == ("completed", {"healthy": 1}), done
+    evidence = scene.restart("hv1")["evidence"]
+    assert (evidence["ended"], evidence["as_asked"]) == ("reboot", True), evidence
+    assert scene.seen("hv1") == (release, evidence["boot_id"]) and evidence["boot_id"] != boot_id
+    status = scene.call("hv1", "livepatch.status")
+    assert (status["verdict"], status["level"], status["flags"]) == ("patched", level, []), status
+    assert (scene.noted("hv1", "drained"), scene.noted("hv1", "undrained")) == (drained + 1, undrained + 1)
