@@ -11,7 +11,7 @@ from typing import Any, Optional
 
 from livepatch_core.rollout import gates, outcomes, restarts
 from livepatch_core.rollout.fleet import Verb
-from livepatch_core.rollout.model import Gate, GateType
+from livepatch_core.rollout.model import Gate, GateType, way_back
 from livepatch_core.rollout.outcomes import Finding, Order
 from livepatch_core.rollout.state import Host, Job, State
 from livepatch_core.rollout.states import Place
@@ -64,8 +64,7 @@ def _restarted(state: State, job: Job, host: Host, entry: Any, overdue: bool) ->
 def _checked(state: State, host: Host, entry: Any) -> dict[str, Any]:
     """Where it never leaves, a rollback leaves it at the level it has, if that may be approved."""
     found = restarts.checked(entry, state, host.placing)
-    levels = state.plan.back.get(found.build, {})
-    before = found.level if found.level in levels else 0
+    before = way_back(state.plan.back.get(found.build, {}), found.level or 0)
     return {**found.document(), **({"before": before} if found.place is Place.STAGED else {})}
 
 
@@ -89,7 +88,7 @@ def _gate_answer(gate: Gate, host: Host, entry: Any) -> dict[str, Any]:
 
 
 def _staged(state: State, host: Host, entry: Any) -> dict[str, Any]:
-    """With the level to go back to, where the host is not at the one that the plan expected."""
+    """With the level to go back to from the one that it has now, which need not be the plan's."""
     found = outcomes.staged(entry, host.build, state.plan.options.level)
     if found.place is not Place.STAGED:
         return found.document()
@@ -98,15 +97,12 @@ def _staged(state: State, host: Host, entry: Any) -> dict[str, Any]:
         return Finding(
             Place.FAILED, Kind.UNCOVERED, f"there is no level for its kernel build {build}"
         ).document()
-    before = _before(state, host, build, found.level or 0, found.there)
-    if before is None:
-        text = f"it is at level {found.level}, planned was {host.placing.before}"
-        return Finding(Place.FAILED, Kind.DRIFT, text).document()
-    return {**found.document(), "before": before}
+    return {**found.document(), "before": _before(state, host, build, found.level or 0, found.there)}
 
 
-def _before(state: State, host: Host, build: str, level: int, there: bool) -> Optional[int]:
-    """None where it is at a level that it could not be brought back to."""
-    if there or level == host.before:
+def _before(state: State, host: Host, build: str, level: int, there: bool) -> int:
+    """The level to go back to. What it came from is known of one that is there already only by its plan, and
+    of one that came back with another kernel by nothing."""
+    if there and build == host.placing.build_id:
         return host.before
-    return level if level in state.plan.back.get(build, {}) else None
+    return way_back(state.plan.back.get(build, {}), level - 1 if there else level)

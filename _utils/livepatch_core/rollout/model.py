@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Optional, Union
 
@@ -271,6 +271,12 @@ class Grant:
 
     level: int
     sha256: Optional[str]
+
+
+def way_back(levels: Iterable[int], level: int) -> int:
+    """Where a rollback brings a host that is at ``level``: there if that may be approved again, which is what
+    ``levels`` says of its kernel build, or to the next lower one, at last 0."""
+    return max((one for one in levels if one <= level), default=0)
 
 
 @dataclass(frozen=True)

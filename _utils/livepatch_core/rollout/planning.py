@@ -15,7 +15,17 @@ from livepatch_core.errors import LivepatchError
 from livepatch_core.rollout import arithmetic, estimate
 from livepatch_core.rollout.canaries import check_named, choose, in_order, stratum_of
 from livepatch_core.rollout.groups import Question, place
-from livepatch_core.rollout.model import SCHEMA, Grant, Group, HostFacts, Method, Options, Placing, Plan
+from livepatch_core.rollout.model import (
+    SCHEMA,
+    Grant,
+    Group,
+    HostFacts,
+    Method,
+    Options,
+    Placing,
+    Plan,
+    way_back,
+)
 from livepatch_core.rollout.remarks import remarks
 from livepatch_core.rollout.windows import HORIZON, open_at
 from livepatch_core.words import Kind
@@ -114,9 +124,7 @@ def _closed(options: Options, now: datetime) -> str:
 
 def _placing(host: HostFacts, question: Question, back: Back) -> Placing:
     group, reason, method = place(host, question)
-    before = max(
-        (level for level in back.get(host.build_id or "", {}) if level <= (host.level or 0)), default=0
-    )
+    before = way_back(back.get(host.build_id or "", {}), host.level or 0)
     if group is Group.ELIGIBLE and before != host.level and method is Method.LIVEPATCH:
         reason += f"; back would be to {before}, as level {host.level} cannot be approved again"
     return Placing(

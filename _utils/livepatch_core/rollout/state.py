@@ -346,6 +346,6 @@ def _host(placing: Placing) -> Host:
         placing,
         place,
         placing.before,
-        placing.build_id,
+        placing.build_id if placing.wave is not None else "",  # it may come back with another kernel
         text="" if placing.wave is not None else placing.reason,
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Optional
@@ -99,6 +100,7 @@ def document(state: State, now: float) -> dict[str, Any]:
         "next_at": iso(when) if when is not None else None,
         "targeted": len(state.hosts),
         "counts": {str(place): state.counts[place] for place in Place if state.counts[place]},
+        "left_out": _left_out(state),
         "level": state.plan.options.level,
         "plan": state.digest,
         "by": dict(state.by),
@@ -136,6 +138,12 @@ def _wave(state: State, number: int) -> dict[str, Any]:
         place = str(state.hosts[name].place)
         counts[place] = counts.get(place, 0) + 1
     return {"wave": number, "size": len(state.plan.waves[number]), "counts": counts}
+
+
+def _left_out(state: State) -> dict[str, int]:
+    """Why the plan had no turn for the hosts that are ineligible: how many of each group."""
+    groups = Counter(str(one.placing.group) for one in state.hosts.values() if one.place is Place.INELIGIBLE)
+    return dict(sorted(groups.items()))
 
 
 def _domains(state: State) -> dict[str, Any]:

@@ -21,7 +21,7 @@ from livepatch_core.rollout.model import Group, Method, Plan
 from livepatch_core.rollout.owner import OwnerKind
 from livepatch_core.rollout.records import Type
 from livepatch_core.rollout.state import State
-from livepatch_core.rollout.states import TROUBLED, Phase, Standing
+from livepatch_core.rollout.states import TROUBLED, Phase, Place, Standing
 from livepatch_core.words import Kind
 
 ROLLOUTS, PLANS, COMMANDS = "rollouts", "plans", commands.FOLDER
@@ -194,7 +194,9 @@ def refuse_idle(plan: Plan) -> Optional[str]:
 
 def sentence(document: Mapping[str, Any]) -> str:
     """One line: what it is, why, where its hosts stand, what is next."""
-    counts = ", ".join(f"{count} {place}" for place, count in document["counts"].items())
+    left_out = ", ".join(f"{count} {group}" for group, count in document["left_out"].items())
+    why = {str(Place.INELIGIBLE): f" ({left_out})"}
+    counts = ", ".join(f"{count} {place}{why.get(place, '')}" for place, count in document["counts"].items())
     said = f"Rollout {document['id']} is {document['state']}"
     if document["reason"]:
         said += f": {document['reason']}"

@@ -21,9 +21,9 @@ def a_rollout_and_its_engine(site: Ground) -> None:
     rollout.until_said("canaries: soak")
     rollout.kill()
     code, done = site.run("watch")
-    assert (code, done["state"]) == (0, "completed"), done
-    logs = [site.log(name) for name in ("hv1", "hv2")]
-    assert [site.level(name) for name in ("hv1", "hv2")] == [2, 2], (done, logs)
+    assert (code, done["state"], done["counts"]) == (0, "completed", {"healthy": 2}), done
+    traces = [(site.place(name) / "trace").read_text() for name in ("hv1", "hv2")]
+    assert [site.level(name) for name in ("hv1", "hv2")] == [2, 2], "\n".join(traces)
     site.stop_minion("hv2")
     code, plan = site.run("plan", "role:hypervisor", "1", tgt_type="grain", timeout="5", **QUICK)
     assert code == 0, plan

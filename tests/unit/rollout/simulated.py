@@ -201,6 +201,8 @@ class World:
         host["build"] = next(iter(sorted(arguments["builds"]))) if not host["build"] else host["build"]
         if host["way"] == "refuses":
             return self._answer({"result": False, "comment": "quarantined here", "kind": "quarantined"})
+        if host["build"] not in arguments["builds"]:
+            return self._answer({"result": False, "comment": "not for this kernel", "kind": "uncovered"})
         return self._answer({"result": True, "comment": "staged", "look": self._seen(host)})
 
     def _look(self, host: dict[str, Any]) -> Optional[dict[str, Any]]:

@@ -15,12 +15,12 @@ from livepatch_core.rollout import journal, status
 from livepatch_core.rollout.fleet import FleetError, Verb
 from livepatch_core.rollout.model import Plan
 from livepatch_core.rollout.records import Type
-from livepatch_core.rollout.states import Phase, Standing
+from livepatch_core.rollout.states import WELL, Phase, Standing
 from livepatch_core.words import Kind
 from tests.unit.rollout.fleets import BUILDS, fleet, host, plan_of
 from tests.unit.rollout.simulated import World, drive, places
 from tests.unit.rollout.test_commands import Under, at
-from tests.unit.rollout.test_engine import OPTIONS, a_plan
+from tests.unit.rollout.test_engine import ENDS, OPTIONS, a_plan
 
 
 def test_a_frozen_host_is_left_out(tmp_path: Path) -> None:
@@ -260,6 +260,29 @@ def test_hosts_that_nobody_knew(tmp_path: Path) -> None:
     state = under.end()
     assert (places(state)["away"], places(state)["unknown"]) == ("healthy", "healthy")
     assert state.standing is Standing.COMPLETED and state.lap >= len(plan.waves)
+
+
+@pytest.mark.parametrize("level", [0, 1, 2])
+def test_a_host_that_comes_back_with_another_kernel(tmp_path: Path, level: int) -> None:
+    """It was off because it booted: what the master remembers of it is neither its build nor its level."""
+    plan = plan_of([*fleet(4, domains=2), host("away", online=False)], OPTIONS)
+    under = Under(tmp_path, plan, {"away": "late"})
+    under.world.data["hosts"]["away"].update(build=BUILDS[1], level=level)
+    state = under.until(lambda state: state.hosts["away"].place in WELL)
+    assert (state.hosts["away"].build, state.hosts["away"].before) == (BUILDS[1], min(level, 1))
+    assert under.end().standing is Standing.COMPLETED
+
+
+@pytest.mark.parametrize("way", ["well", "fails"])
+def test_from_a_level_that_cannot_be_approved_again(tmp_path: Path, way: str) -> None:
+    """Most of all one that is blocked: the rollout of what mends it starts from there."""
+    plan = plan_of([host(f"hv{number}", level=3) for number in range(4)], OPTIONS)
+    under = Under(tmp_path, plan, {"hv0": way})
+    for one in under.world.data["hosts"].values():
+        one["level"] = 3
+    state = under.end()
+    assert {one.before for one in state.hosts.values()} == {1}
+    assert places(state) == {**dict.fromkeys(places(state), "healthy"), "hv0": ENDS.get(way, ["healthy"])[0]}
 
 
 # -- gates -----------------------------------------------------------------------------------------------

@@ -45,6 +45,17 @@ def paused(master: Master) -> Path:
     return directory
 
 
+def test_one_sentence_says_who_and_why(master: Master) -> None:
+    skewed = [host(f"old{number}", version="0.9") for number in range(2)]
+    plan = plan_of([*fleet(6), *skewed], FAILS)
+    directory, world = started(master, plan, **dict.fromkeys(plan.waves[0], "fails"))
+    drive(directory, world, adoption.waits)
+    said = verbs.concluded(status.read(directory), world.now())["comment"]
+    assert "2 ineligible (2 version skew)" in said, said
+    assert said.count("(failed): ") == len(plan.waves[0]) <= verbs.NAMED, said
+    assert all(f"{name} (failed): " in said for name in plan.waves[0])
+
+
 def test_the_rollout_that_is_meant(master: Master) -> None:
     folder = verbs.root(master)
     with pytest.raises(LivepatchError, match="No rollout is active"):
