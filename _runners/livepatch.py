@@ -696,9 +696,16 @@ def _draw(master, tgt, level, tgt_type, timeout, given):
         kernel = asked.kernel if asked.restarts else None
         answers = inventory.ask(fleet, CLOCK, hosts, grains, calls.timeout(timeout), kernel)
     frozen, held = ledger.frozen(master.state_dir, hosts), standing.held(verbs.root(master))
+    approved = ledger.approved(master.state_dir, hosts)
     facts = [
         inventory.facts_of(
-            name, answers.get(name), _cached_grains, grains, frozen.get(name, ""), held.get(name, "")
+            name,
+            answers.get(name),
+            _cached_grains,
+            grains,
+            frozen.get(name, ""),
+            held.get(name, ""),
+            approved.get(name, {}),
         )
         for name in hosts
     ]

@@ -1,4 +1,4 @@
-"""What a rollout asks of the ledger: to approve once per act, and who is frozen."""
+"""What a rollout asks of the ledger: to approve once per act, what is approved, and who is frozen."""
 
 from __future__ import annotations
 
@@ -47,6 +47,18 @@ def frozen(state_dir: Path, minions: Collection[str]) -> dict[str, str]:
     whole = found.get(FLEET)
     sentences = {name: whole or found.get(name) for name in minions}
     return {name: one.sentence() for name, one in sentences.items() if one is not None}
+
+
+def approved(state_dir: Path, minions: Collection[str]) -> dict[str, dict[str, int]]:
+    """What each of them is approved for, by kernel build; those that have no approval are not in it. Raises
+    LivepatchError (journal)."""
+    with reading(ledger_file(state_dir)) as connection:
+        documents = _documents(connection, minions) if connection is not None else []
+    return {
+        name: {build: one["level"] for build, one in document["builds"].items()}
+        for document in documents
+        for name in document["hosts"]
+    }
 
 
 def _found(connection: sqlite3.Connection, request: str) -> Optional[int]:

@@ -7,6 +7,7 @@ else's name, a second one, and one that comes after its deadline change nothing.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any, Optional
 
 from livepatch_core.rollout import gates, outcomes, restarts
@@ -15,7 +16,21 @@ from livepatch_core.rollout.model import Gate, GateType, way_back
 from livepatch_core.rollout.outcomes import Finding, Order
 from livepatch_core.rollout.state import Host, Job, State
 from livepatch_core.rollout.states import Place
-from livepatch_core.words import Kind
+from livepatch_core.words import Kind, Verdict
+
+UNDECIDED = (Verdict.UNKNOWN, Verdict.PATCHING, Verdict.REVERTING, Verdict.STALLED)
+# Why a plan leaves hosts out. Of one that was away it is only known at its turn, and is no failure of the
+# level either.
+LEFT_OUT = frozenset(
+    (
+        Kind.UNCOVERED,
+        Kind.UNSUPPORTED,
+        Kind.BLOCKED,
+        Kind.QUARANTINED,
+        Kind.REBOOT_OWED,
+        Kind.DRIFT,
+    )
+)
 
 
 def answers(state: State, job: Job, returns: Mapping[str, Any], t: float) -> Optional[dict[str, Any]]:
@@ -39,8 +54,7 @@ def _answer(state: State, job: Job, gate: Optional[Gate], name: str, entry: Any,
     if job.purpose == "stage":
         return _staged(state, host, entry)
     if job.purpose == "late":
-        seen = outcomes.read_look(outcomes.document_of(entry))
-        return Finding(host.place if seen is None else Place.PENDING).document()
+        return Finding(Place.PENDING if _may_go(host, entry) else host.place).document()
     order = order_for(state, host)
     if job.purpose == "soak":
         return outcomes.soaking(entry, order).document()
@@ -50,6 +64,15 @@ def _answer(state: State, job: Job, gate: Optional[Gate], name: str, entry: Any,
     if job.verb is Verb.MOVE:
         return outcomes.moved(entry, order).document()
     return outcomes.looked(entry, order, overdue=t >= until).document()
+
+
+def _may_go(host: Host, entry: Any) -> bool:
+    """Whether one that comes late gets its turn: a plan would have had none for a host of which nobody knows
+    what is in force, nor for one that is in transition. What ends with its kernel need not be known."""
+    seen = outcomes.read_look(outcomes.document_of(entry))
+    if seen is None:
+        return False
+    return host.restarts or (seen.level is not None and seen.verdict not in UNDECIDED)
 
 
 def _restarted(state: State, job: Job, host: Host, entry: Any, overdue: bool) -> Finding:
@@ -63,7 +86,7 @@ def _restarted(state: State, job: Job, host: Host, entry: Any, overdue: bool) ->
 
 def _checked(state: State, host: Host, entry: Any) -> dict[str, Any]:
     """Where it never leaves, a rollback leaves it at the level it has, if that may be approved."""
-    found = restarts.checked(entry, state, host.placing)
+    found = _or_left_out(host, restarts.checked(entry, state, host.placing))
     before = way_back(state.plan.back.get(found.build, {}), found.level or 0)
     return {**found.document(), **({"before": before} if found.place is Place.STAGED else {})}
 
@@ -89,15 +112,21 @@ def _gate_answer(gate: Gate, host: Host, entry: Any) -> dict[str, Any]:
 
 def _staged(state: State, host: Host, entry: Any) -> dict[str, Any]:
     """With the level to go back to from the one that it has now, which need not be the plan's."""
-    found = outcomes.staged(entry, host.build, state.plan.options.level)
+    found = outcomes.staged(entry, host.build, state.plan.grants)
+    build = host.build or found.build
+    if found.place is Place.STAGED and build not in state.plan.grants:
+        found = Finding(Place.FAILED, Kind.UNCOVERED, f"there is no level for its kernel build {build}")
+    found = _or_left_out(host, found)
     if found.place is not Place.STAGED:
         return found.document()
-    build = host.build or found.build
-    if build not in state.plan.grants:
-        return Finding(
-            Place.FAILED, Kind.UNCOVERED, f"there is no level for its kernel build {build}"
-        ).document()
     return {**found.document(), "before": _before(state, host, build, found.level or 0, found.there)}
+
+
+def _or_left_out(host: Host, found: Finding) -> Finding:
+    late = host.placing.wave is None
+    if late and found.place is Place.FAILED and found.kind in LEFT_OUT:
+        return replace(found, place=Place.SKIPPED)
+    return found
 
 
 def _before(state: State, host: Host, build: str, level: int, there: bool) -> int:

@@ -21,7 +21,7 @@ from livepatch_core.rollout import status
 from livepatch_core.rollout.clock import Clock
 from livepatch_core.rollout.model import GateType
 from livepatch_core.rollout.state import State
-from livepatch_core.rollout.states import ENDED, RETRIABLE, SKIPPABLE, Phase, Place, Standing
+from livepatch_core.rollout.states import ENDED, SKIPPABLE, Phase, Place, Standing
 from livepatch_core.words import Kind, Word
 
 FOLDER = "commands"
@@ -115,8 +115,8 @@ def _promote(state: State, arguments: Mapping[str, Any]) -> Optional[str]:
 
 
 def _retry(state: State, arguments: Mapping[str, Any]) -> Optional[str]:
-    if not any(state.counts[one] for one in RETRIABLE):
-        return "No host has failed, stalled or been unreachable."
+    if not state.retriable():
+        return "No host has failed, stalled, been lost or unreachable."
     return _acknowledged(state, arguments)
 
 
@@ -133,6 +133,8 @@ def _skip(state: State, arguments: Mapping[str, Any]) -> Optional[str]:
     host = state.hosts.get(str(arguments["host"]))
     if host is None:
         return f"{arguments['host']} is not in this rollout."
+    if state.is_stray(arguments["host"]):
+        return f"{arguments['host']} may be between two kernels; it is waited for."
     words = ", ".join(sorted(SKIPPABLE))
     return (
         None if host.place in SKIPPABLE else f"{arguments['host']} is {host.place}; skip goes with: {words}."

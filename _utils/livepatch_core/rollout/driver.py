@@ -336,8 +336,11 @@ class Driver:
         self.write(Type.APPROVED, body)
 
     def _block(self) -> None:
-        plan, act = self.state.plan, f"{self.state.id}/block"
-        self.fleet.block(act, plan.options.level, sorted(plan.grants), self.state.cause)
+        """Each kernel build's own level: of ``newest`` there are several. Level 0 cannot be bad."""
+        act, grants = f"{self.state.id}/block", self.state.plan.grants
+        for level in sorted({one.level for one in grants.values()} - {0}):
+            builds = sorted(build for build, one in grants.items() if one.level == level)
+            self.fleet.block(act, level, builds, self.state.cause)
         self.write(Type.BLOCKED, {"act": act})
 
     def _measure(self, name: str) -> None:
@@ -350,13 +353,14 @@ class Driver:
         )
 
     def _check_release(self) -> None:
-        level = self.state.plan.options.level
-        still = [build for build in self.state.plan.testing if self.fleet.in_testing(build, level)]
+        plan = self.state.plan
+        still = [one for one in plan.testing if self.fleet.in_testing(one, plan.grants[one].level)]
         if still:
+            level = plan.grants[still[0]].level
             reason = f"level {level} is still in testing for kernel build {still[0]}: promote it, then resume"
             self.write(Type.PAUSED, {"reason": reason})
         else:
-            self.write(Type.RELEASED, {"builds": list(self.state.plan.testing)})
+            self.write(Type.RELEASED, {"builds": list(plan.testing)})
 
     def _seconds(self, rest: Rest) -> float:
         now = self.now()

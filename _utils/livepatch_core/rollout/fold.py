@@ -152,8 +152,11 @@ def _take_approval(state: State, name: str, act: Act, rev: int, document: int) -
         if not answers.is_heard_first(state, name):
             answers.recall(state, name)
         return
+    # One that this rollout has moved, and that is tried again, is at its level: it is told once more, and so
+    # has its gates and its soak. Not one that has been restarted: that would be restarted once more.
+    known = host.there and (host.restarts or not host.forward_rev)
     host.forward_rev, host.document = rev, document
-    state.put(name, Place.ALREADY if host.there else Place.APPROVED)
+    state.put(name, Place.ALREADY if known else Place.APPROVED)
 
 
 def _move(state: State, body: Mapping[str, Any]) -> None:

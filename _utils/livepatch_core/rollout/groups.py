@@ -102,7 +102,7 @@ def _unfit(host: HostFacts) -> tuple[Group, str] | None:
 def _without_level(host: HostFacts, question: Question) -> tuple[Group, str] | None:
     build_id = host.build_id or ""
     wanted = question.wanted(build_id)
-    if host.level == wanted:
+    if host.level == wanted and host.approved in (None, wanted):
         return Group.ALREADY, f"it is at level {wanted}"
     if build_id in question.blocked:
         return (
@@ -117,7 +117,7 @@ def _without_level(host: HostFacts, question: Question) -> tuple[Group, str] | N
     if build_id in question.testing and not question.options.allow_testing:
         return Group.UNCOVERED, f"level {wanted} is in testing for kernel build {build_id}: see allow_testing"
     if wanted in host.quarantined:
-        return Group.QUARANTINED, f"level {wanted} is quarantined there: it failed on this very host"
+        return Group.QUARANTINED, f"level {wanted} is held back there: it failed on this very host"
     return None
 
 
@@ -136,6 +136,8 @@ def _waiting(host: HostFacts, question: Question) -> tuple[Group, str]:
     if delayed is not None:
         return delayed
     wanted = question.wanted(host.build_id or "")
+    if host.level == wanted:  # its own next look would move it, outside of all waves
+        return Group.ELIGIBLE, f"it is at level {wanted}, and approved for {host.approved}"
     if host.level is not None and host.level > wanted:
         return Group.ELIGIBLE, f"from level {host.level} down to {wanted}: a planned downgrade"
     return Group.ELIGIBLE, f"from level {host.level} to {wanted}"

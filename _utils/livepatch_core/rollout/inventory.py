@@ -19,8 +19,9 @@ from livepatch_core.rollout.fleet import MOST_HOSTS, Fleet, FleetError, Verb
 from livepatch_core.rollout.model import Grant, HostFacts
 from livepatch_core.words import Kind
 
+NOTHING: Mapping[str, int] = {}
 GRAIN = "livepatch"  # what this project's own grain is called
-QUARANTINED = re.compile(r"(\d+) quarantined")
+QUARANTINED = re.compile(r"(\d+) (?:quarantined|inconclusive)")  # it refuses the one as the other
 
 
 @dataclass(frozen=True)
@@ -93,9 +94,11 @@ def facts_of(
     grains: tuple[str, str],
     frozen: str = "",
     rollout: str = "",
+    approved: Mapping[str, int] = NOTHING,
 ) -> HostFacts:
     """What is known of one host. answer: its look, None where it did not answer. cached: its grains as the
-    master keeps them. grains: the names of those for domain and role.
+    master keeps them. grains: the names of those for domain and role. approved: by kernel build, what the
+    ledger has for it.
     """
     if isinstance(answer, Mapping) and "verdict" in answer:
         own, seen = answer, answer.get("grains", {})
@@ -105,13 +108,13 @@ def facts_of(
     own = own if isinstance(own, Mapping) else {}
     seen = seen if isinstance(seen, Mapping) else {}
     domain, role = (_word(seen, name) for name in grains)
-    kernel = own.get("kernel")
+    kernel, build_id = own.get("kernel"), _text(own.get("build_id"))
     return HostFacts(
         minion=minion,
         seen=bool(own or seen) or answer is not None,
         online=answer is not None,
         release=_text(own.get("release") or seen.get("kernelrelease")),
-        build_id=_text(own.get("build_id")),
+        build_id=build_id,
         verdict=_text(own.get("verdict")),
         level=own["level"] if type(own.get("level")) is int else None,
         flags=tuple(str(one) for one in _listed(own.get("flags"))),
@@ -122,6 +125,7 @@ def facts_of(
         frozen=frozen,
         rollout=rollout,
         kernel=_text(kernel.get("release")) if isinstance(kernel, Mapping) else None,
+        approved=approved.get(build_id or ""),
     )
 
 

@@ -226,7 +226,8 @@ class HostFacts:
     seen: whether there is any data of it. online: it answered the question of the plan. flags: as
     livepatch.brief says. version: of its extension. frozen, rollout: the ledger's freeze sentence, and the id
     of the active rollout that holds it; empty for neither. kernel: the release of the installed kernel that
-    the option ``kernel`` means there; asked only where some host may be started with one.
+    the option ``kernel`` means there; asked only where some host may be started with one. approved: the level
+    that the ledger has for its kernel build.
     """
 
     minion: str
@@ -244,6 +245,7 @@ class HostFacts:
     frozen: str = ""
     rollout: str = ""
     kernel: Optional[str] = None
+    approved: Optional[int] = None
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from typing import Any
 
 from livepatch_core.rollout.model import When
 from livepatch_core.rollout.state import State
-from livepatch_core.rollout.states import COUNTED, RETRIABLE, SKIPPABLE, Counter, Phase, Place, Standing
+from livepatch_core.rollout.states import COUNTED, SKIPPABLE, Counter, Phase, Place, Standing
 
 
 def command(state: State, body: Mapping[str, Any]) -> None:
@@ -77,12 +77,14 @@ def _promote(state: State, body: Mapping[str, Any], given: Mapping[str, Any]) ->
 
 def _retry(state: State, body: Mapping[str, Any], given: Mapping[str, Any]) -> None:
     """The same frozen plan again for those that failed or were not there; they get a new approval."""
-    names = state.at(RETRIABLE)
+    names = state.retriable()
     for name in names:
         state.put(name, Place.PENDING)
     at_once = state.late_round if state.phase is not Phase.LATE else 0
     for name in names:
-        (state.queue if len(state.queue) < at_once else state.ready)[name] = None
+        # Who was away has no part in a wave, least of all in the canaries': they may have a level in testing.
+        now = len(state.queue) < at_once and state.hosts[name].placing.wave is not None
+        (state.queue if now else state.ready)[name] = None
     if state.phase in (Phase.SOAK, Phase.GATE):
         drop_inquiry(state)
         for jid in [jid for jid, job in state.jobs.items() if job.purpose == "soak"]:
@@ -95,7 +97,7 @@ def _skip(state: State, body: Mapping[str, Any], given: Mapping[str, Any]) -> No
     names = [given["host"]] if "host" in given else state.plan.waves[given["wave"]]
     wanted = SKIPPABLE if "host" in given else {Place.PENDING}
     for name in names:
-        if state.hosts[name].place in wanted:
+        if state.hosts[name].place in wanted and not state.is_stray(name):
             state.put(name, Place.SKIPPED, "", _said(body, "skipped"))
             state.queue.pop(name, None)
             state.ready.pop(name, None)

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Optional
 
+from livepatch_core.rollout.model import Grant
 from livepatch_core.rollout.states import Place
 from livepatch_core.words import CheckVerdict, Flag, Kind, Verdict
 
@@ -128,8 +129,9 @@ def read_look(document: object) -> Optional[Seen]:
     )
 
 
-def staged(entry: object, build: str, level: int) -> Finding:
-    """The answer to staging. build: the kernel build of the plan, empty where it knew none."""
+def staged(entry: object, build: str, grants: Mapping[str, Grant]) -> Finding:
+    """The answer to staging. build: the kernel build of the plan, empty where it knew none. grants: the
+    plan's, by kernel build."""
     document = document_of(entry)
     if document is None or not isinstance(document.get("result"), bool):
         return Finding(Place.FAILED, Kind.INTERNAL, f"its answer to staging cannot be read: {shown(entry)}")
@@ -148,7 +150,7 @@ def staged(entry: object, build: str, level: int) -> Finding:
         return Finding(Place.FAILED, Kind.BUSY, f"a transition is running there: {seen.comment}")
     if seen.level is None:
         return Finding(Place.FAILED, Kind.DRIFT, f"nobody knows its level: {seen.comment}")
-    there = at_level(seen, level)
+    there = seen.build in grants and at_level(seen, grants[seen.build].level)
     return Finding(Place.STAGED, boot=seen.boot, build=seen.build, level=seen.level, there=there)
 
 

@@ -70,13 +70,17 @@ def make_plan(
     closed = _closed(options, moment)
     question = Question(options, grants, blocked, frozenset(testing), version, closed, arrivals)
     placed = [_placing(host, question, back) for host in sorted(hosts, key=lambda one: one.minion)]
+    resting = {one.minion for one in hosts if one.level == question.wanted(one.build_id or "")}
+    resting -= {one.minion for one in placed if one.method is not Method.LIVEPATCH}
     ordered = in_order((one for one in placed if one.group is Group.ELIGIBLE), options.seed)
+    ordered.sort(key=lambda one: one.minion in resting)  # a canary is to have something to show
     check_named(options, placed, ordered)
     first = choose(ordered, options)
     away = sum(one.group in LATECOMERS for one in placed)
     if options.exposure is not None:
         options = arithmetic.derive(options, len(ordered), len(first), away, options.exposure)
     waves = _waves(ordered, first, options)
+    meant = _meant(grants, testing, ordered if options.allow_testing else ())
     limits = arithmetic.domain_limits(options, Counter(one.domain for one in placed if one.group in MAY_MOVE))
     moving = [host for wave in waves for host in wave]
     plan = Plan(
@@ -86,16 +90,25 @@ def make_plan(
         at=moment.isoformat(),
         hosts=(*moving, *(one for one in placed if one.group is not Group.ELIGIBLE)),
         waves=tuple(tuple(host.minion for host in wave) for wave in waves),
-        grants=dict(grants),
+        grants=meant,
         back=back,
         limits=arithmetic.limits_for(options, [len(wave) for wave in waves]),
         domain_limits=limits,
         uncovered_strata=_uncovered(placed, first),
         arithmetic=estimate.estimate(options, waves, limits, away, moment),
-        testing=tuple(sorted(set(testing) & set(grants))),
+        testing=tuple(sorted(set(testing) & set(meant))),
         arrivals={release: dict(builds) for release, builds in sorted(arrivals.items())},
     )
     return replace(plan, notes=remarks(plan, {one.minion: one for one in hosts}, version))
+
+
+def _meant(
+    grants: Mapping[str, Grant], testing: Collection[str], allowed: Iterable[Placing]
+) -> dict[str, Grant]:
+    """Without what is in testing, but for kernel builds that it was ``allowed`` for: no host of another has a
+    turn, and one that comes late is not to have it either."""
+    builds = {one.build_id for one in allowed}
+    return {build: grant for build, grant in grants.items() if build not in testing or build in builds}
 
 
 def with_zero(back: Back, others: Iterable[str]) -> Back:

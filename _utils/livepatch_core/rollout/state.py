@@ -19,6 +19,7 @@ from livepatch_core.rollout.states import (
     ENDED,
     FORWARD,
     OCCUPYING,
+    RETRIABLE,
     Phase,
     Place,
     Standing,
@@ -302,6 +303,13 @@ class State:
         host.until, host.returned, host.away = 0.0, False, None
         self._count(host, 1)
         self.queue.pop(name, None)
+
+    def is_stray(self, name: str) -> bool:
+        """Whether it was told to start another kernel, was given up, and is still waited for."""
+        return self.hosts[name].place is Place.LOST and self.t < self.strays.get(name, 0.0)
+
+    def retriable(self) -> list[str]:
+        return [name for name in self.at(RETRIABLE) if not self.is_stray(name)]
 
     def at(self, places: Iterable[Place]) -> list[str]:
         """All hosts in these places, in the plan's order; asks every host, so only for what is rare."""

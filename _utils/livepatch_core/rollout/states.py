@@ -85,8 +85,9 @@ TROUBLED = frozenset(
     }
 )
 NOT_THERE = TROUBLED | {Place.ABSENT, Place.PENDING}  # what keeps a rollout from being simply completed
-RETRIABLE = frozenset({Place.FAILED, Place.STALLED, Place.UNREACHABLE, Place.ABSENT})
-SKIPPABLE = frozenset({Place.PENDING, Place.ABSENT, Place.UNREACHABLE, Place.FAILED, Place.STALLED})
+# Not one that is between two kernels (state.py, is_stray): that is heard first.
+RETRIABLE = frozenset({Place.FAILED, Place.STALLED, Place.UNREACHABLE, Place.LOST, Place.ABSENT})
+SKIPPABLE = RETRIABLE | {Place.PENDING}
 
 
 class Counter(Word):

@@ -184,6 +184,16 @@ def test_orchestration(site: Ground) -> None:
     assert [site.level(name) for name in ("hv1", "hv2")] == [2, 2]
 
 
+def test_from_a_level_that_is_blocked_to_the_one_that_mends_it(site: Ground) -> None:
+    assert site.run("rollout", "hv*", "1", WHY, **QUICK)[1]["state"] == "completed"
+    assert site.run("livepatch_catalog.block", "1", WHY)[0] == 0
+    try:
+        code, done = site.run("rollout", "hv*", "2", WHY, **QUICK)
+    finally:
+        assert site.run("livepatch_catalog.unblock", "1", WHY)[0] == 0
+    assert (code, done["state"], done["counts"]) == (0, "completed", {"healthy": 2}), done
+
+
 def test_a_minion_that_is_off_when_it_is_planned_catches_up(site: Ground) -> None:
     site.stop_minion("hv2")
     late = {**QUICK, "late": "catch_up", "late_for": "600", "stage_deadline": "10"}

@@ -12,6 +12,7 @@ from livepatch_core.errors import LivepatchError
 from livepatch_core.host.approval import parse_approval
 from livepatch_core.ledger.acts import approve, freeze, unfreeze
 from livepatch_core.ledger.handout import hand_out
+from livepatch_core.ledger.rollouts import approved
 from livepatch_core.ledger.show import show
 from livepatch_core.ledger.store import ledger_file
 from livepatch_core.words import Kind
@@ -26,6 +27,16 @@ def test_hosts_parse_what_is_handed_out(master: Master) -> None:
     assert approval.builds[BUILD].level == 2
     assert approval.builds[BUILD].sha256 == f"{2:064x}"
     assert (approval.builds[OTHER].level, approval.builds[OTHER].sha256) == (0, None)
+
+
+def test_what_each_is_approved_for(master: Master) -> None:
+    assert approved(master.state_dir, ["hv1"]) == {}, "there is no ledger yet"
+    approve(master, ["hv1", "hv2", "hv3"], {**grants(2), **grants(1, OTHER)}, BY)
+    approve(master, ["hv2"], grants(0), BY)
+    assert approved(master.state_dir, ["hv1", "hv2", "new"]) == {
+        "hv1": {BUILD: 2, OTHER: 1},
+        "hv2": {BUILD: 0, OTHER: 1},
+    }
 
 
 def test_every_write_raises_rev_but_only_of_the_hosts_it_is_about(master: Master) -> None:

@@ -79,7 +79,7 @@ class World:
         self.frozen_hosts: dict[str, str] = {}
         self.measured: Callable[[Gate], Mapping[str, Any]] = lambda gate: {"value": 1, "evidence": "asked"}
         self.values: Callable[[str, str], Any] = lambda host, fun: True
-        self.withheld = False
+        self.withheld: Any = False  # whether the level is in testing, or the kernel builds for which it is
         self.newest = KERNEL  # what "newest" means on each host
         self.skew = 0.0  # of the wall clock
         self.waited: Callable[[float], None] = lambda now: None
@@ -158,8 +158,10 @@ class World:
         return {name: why for name, why in self.frozen_hosts.items() if name in hosts}
 
     def block(self, act: str, level: int, builds: Sequence[str], why: str) -> None:
-        if [act, level] not in self.data["blocked"]:
-            self.data["blocked"].append([act, level])
+        for build in builds:
+            assert level > 0, "there is no level 0 that could be blocked"
+            if [act, level, build] not in self.data["blocked"]:
+                self.data["blocked"].append([act, level, build])
         self.watch("block", act)
 
     def measure(self, gate: Gate, hosts: Sequence[str]) -> Mapping[str, Any]:
@@ -169,7 +171,7 @@ class World:
         self.told.append((tag, data))
 
     def in_testing(self, build_id: str, level: int) -> bool:
-        return self.withheld
+        return self.withheld if isinstance(self.withheld, bool) else build_id in self.withheld
 
     # -- hosts
 

@@ -39,7 +39,7 @@ def nothing(_minion: str) -> Mapping[str, Any]:
 def test_a_host_that_answers() -> None:
     facts = facts_of("a", LOOK, nothing, GRAINS, "frozen since", "r7")
     assert (facts.seen, facts.online, facts.level, facts.domain, facts.role) == (True, True, 2, "rack1", "db")
-    assert (facts.quarantined, facts.flags, facts.version) == ((3,), ("held",), "0.1.0")
+    assert (facts.quarantined, facts.flags, facts.version) == ((3, 4), ("held",), "0.1.0")
     assert (facts.frozen, facts.rollout) == ("frozen since", "r7")
 
 

@@ -1,0 +1,179 @@
+"""What operators do and hosts answer on any day: several kernel builds with levels of their own, a level in
+testing, hosts that the plan could not judge, a second try."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from livepatch_core.rollout.commands import may
+from livepatch_core.rollout.model import Grant, Group
+from livepatch_core.rollout.options import parse_options
+from livepatch_core.rollout.states import Phase, Place, Standing
+from tests.unit.rollout.fleets import BUILDS, fleet, host, plan_of
+from tests.unit.rollout.simulated import places
+from tests.unit.rollout.test_commands import Under, at
+from tests.unit.rollout.test_engine import OPTIONS, TOLERANT, a_plan
+
+A, B = BUILDS[:2]
+STRICT = {name: {"wave": 0, "total": 0} for name in TOLERANT}
+NEWEST = {A: Grant(3, "3" * 64), B: Grant(2, "2" * 64)}  # a level of its own for each kernel build
+LOWER = {A: {1: Grant(1, "1" * 64)}, B: {1: Grant(1, "1" * 64)}}
+
+
+def test_a_level_in_testing_for_a_kernel_that_no_host_runs_stops_nobody(tmp_path: Path) -> None:
+    plan = plan_of([host(f"hv{number}") for number in range(6)], OPTIONS, testing=[B])
+    assert (plan.testing, sorted(plan.grants)) == ((), [A])
+    under = Under(tmp_path, plan)
+    under.world.withheld = True
+    assert under.end().standing is Standing.COMPLETED
+
+
+@pytest.mark.parametrize("allowed", [True, False])
+def test_who_was_away_never_gets_a_level_in_testing_with_the_canaries(tmp_path: Path, allowed: bool) -> None:
+    away = [host(f"away{number}", online=False, build_id=B) for number in range(3)]
+    there = [host(f"hv{number}") for number in range(6)] + [host("b", build_id=B)] * allowed
+    options = {**OPTIONS, "waves": [4, "100%"], "allow_testing": allowed, "on_fail_canary": "pause"}
+    plan = plan_of([*there, *away], {**options, "thresholds": STRICT}, testing=[B])
+    bad = plan.waves[0][0]
+    under = Under(tmp_path, plan, {bad: "fails"})
+    under.world.withheld = {B}
+    for name in ("away0", "away1", "away2"):
+        under.world.data["hosts"][name]["build"] = B
+    under.paused()
+    under.world.data["hosts"][bad]["way"] = "well"
+    under.say("retry", acknowledge="failed")
+    state = under.until(lambda state: state.ended or state.standing is Standing.PAUSED)
+    assert all(under.world.data["hosts"][f"away{number}"]["level"] == 1 for number in range(3)), state.reason
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        {"build": BUILDS[2]},
+        {"way": "refuses"},
+        {"level": None},
+    ],
+    ids=["uncovered", "quarantined", "of unknown level"],
+)
+def test_late_hosts_that_no_plan_would_have_moved_are_left_out(
+    tmp_path: Path, answer: dict[str, Any]
+) -> None:
+    options = {**OPTIONS, "thresholds": STRICT, "on_fail": "rollback_all"}
+    plan = plan_of([*fleet(4, domains=2), host("away", online=False)], options)
+    under = Under(tmp_path, plan, {"away": "late"})
+    under.world.data["hosts"]["away"].update({"build": A, **answer})
+    state = under.end()
+    assert state.standing is Standing.EXCEPTIONS, state.reason
+    assert state.hosts["away"].place in (Place.SKIPPED, Place.ABSENT)
+    assert under.world.data["hosts"]["away"]["commands"] == [] and "away" not in under.world.data["approvals"]
+
+
+def test_who_is_tried_again_has_its_gates_and_its_soak_again(tmp_path: Path) -> None:
+    gate = {"name": "ping", "type": "function", "when": "host", "arguments": {"fun": "test.ping"}}
+    gate["predicate"] = {"op": "==", "value": True}
+    plan = a_plan(gates=[gate], thresholds=STRICT, on_fail_canary="pause")
+    bad = plan.waves[0][0]
+    under = Under(tmp_path, plan)
+    under.world.values = lambda name, fun: name != bad
+    state = under.paused()
+    assert (state.hosts[bad].place, under.world.data["hosts"][bad]["level"]) == (Place.FAILED, 2)
+    under.say("retry", acknowledge="failed")
+    assert under.paused().hosts[bad].place is Place.FAILED, "the gate says the same"
+    under.world.values = lambda name, fun: True
+    began = under.world.monotonic()
+    under.say("retry", acknowledge="failed")
+    state = under.until(at(Phase.DISPATCH, 1))
+    assert state.hosts[bad].place is Place.HEALTHY
+    assert under.world.monotonic() >= began + plan.options.canary_soak
+
+
+def newest(**changes: Any) -> Any:
+    hosts = [host("a"), host("b", build_id=B, level=3)]
+    options = parse_options({**OPTIONS, "canaries": ["a", "b"], **changes}, level=3)
+    return plan_of(hosts, options=options, grants=NEWEST, back=LOWER)
+
+
+def test_each_kernel_build_has_its_own_newest_level(tmp_path: Path) -> None:
+    """B's level 3 is blocked: a host that is there goes down to 2."""
+    under = Under(tmp_path, newest())
+    under.world.data["hosts"]["a"].update(up=3)
+    under.world.data["hosts"]["b"].update(level=3, build=B)
+    state = under.end()
+    assert places(state) == {"a": "healthy", "b": "healthy"}
+    assert [under.world.data["hosts"][name]["level"] for name in ("a", "b")] == [3, 2]
+
+
+def test_what_is_rolled_back_is_blocked_for_each_kernel_build_by_its_own_number(tmp_path: Path) -> None:
+    under = Under(
+        tmp_path,
+        newest(block_on_rollback=True, on_fail_canary="rollback_all", thresholds=STRICT),
+        {"a": "fails"},
+    )
+    under.world.data["hosts"]["a"].update(up=3)
+    assert under.end().standing is Standing.ROLLED_BACK
+    assert sorted(one[1:] for one in under.world.data["blocked"]) == [[2, B], [3, A]]
+
+
+def test_level_0_is_rolled_back_and_nothing_blocked(tmp_path: Path) -> None:
+    given = {**OPTIONS, "thresholds": STRICT, "on_fail_canary": "rollback_all", "block_on_rollback": True}
+    options = parse_options(given, level=0)
+    plan = plan_of(fleet(4), options=options, grants={A: Grant(0, None), B: Grant(0, None)})
+    under = Under(tmp_path, plan, {plan.waves[0][0]: "fails"})
+    for one in under.world.data["hosts"].values():
+        one.update(up=0)
+    assert under.end().standing in (Standing.ROLLED_BACK, Standing.ROLLBACK_FAILED)
+    assert under.world.data["blocked"] == []
+
+
+def test_level_0_is_approved_for_who_is_there_and_approved_for_more(tmp_path: Path) -> None:
+    """One that has just booted, above all: its next highstate would load what is being withdrawn."""
+    hosts = [host("fresh", level=0, verdict="unpatched", approved=2), *fleet(3)]
+    options = parse_options(OPTIONS, level=0)
+    plan = plan_of(hosts, options=options, grants={A: Grant(0, None), B: Grant(0, None)})
+    assert "fresh" not in plan.waves[0], "it would show nothing"
+    under = Under(tmp_path, plan)
+    for one in under.world.data["hosts"].values():
+        one.update(up=0)
+    state = under.end()
+    assert (state.standing, places(state)["fresh"]) == (Standing.COMPLETED, "already_ok")
+    assert under.world.data["approvals"]["fresh"]["builds"][A]["level"] == 0
+    assert under.world.data["hosts"]["fresh"]["commands"] == []
+    for level in (0, None):
+        again = plan_of([host("fresh", level=0, approved=level)], options=options, grants=plan.grants)
+        assert again.hosts[0].group is Group.ALREADY
+
+
+@pytest.mark.parametrize("verb", ["retry", "skip"])
+def test_a_host_that_was_rebooted_in_its_soak_does_not_hold_its_domain_for_good(
+    tmp_path: Path, verb: str
+) -> None:
+    plan = a_plan(max_per_domain=1, thresholds=STRICT, on_fail_canary="pause")
+    bad = plan.waves[0][0]
+    under = Under(tmp_path, plan)
+    under.until(at(Phase.SOAK, 0))
+    under.world.data["hosts"][bad]["boots"] += 1
+    state = under.paused()
+    assert state.hosts[bad].place is Place.LOST
+    if verb == "retry":
+        under.say("retry", acknowledge="lost")
+    else:
+        under.say("skip", host=bad)
+        under.say("resume", acknowledge="lost")
+    state = under.end()
+    wanted = {"retry": (Standing.COMPLETED, "healthy"), "skip": (Standing.EXCEPTIONS, "skipped")}
+    assert (state.standing, places(state)[bad]) == wanted[verb], state.reason
+
+
+def test_one_that_may_be_between_two_kernels_is_waited_for(tmp_path: Path) -> None:
+    state = Under(tmp_path, a_plan()).until(at(Phase.SOAK, 0))
+    name = state.plan.waves[0][0]
+    state.put(name, Place.LOST)
+    state.stand(Standing.PAUSED, "a test")
+    for verb, given in (("skip", {"host": name}), ("retry", {"acknowledge": "lost"})):
+        assert may(verb, state, given) is None
+        state.strays[name] = state.t + 60
+        assert may(verb, state, given) is not None
+        del state.strays[name]
