@@ -420,7 +420,8 @@ def persist(test=False, expected=None, **kwargs):
     """
     Keep the level in force over a boot: the boot unit loads it with neither master nor network. At once if
     the level has proved healthy for the soak time; otherwise as soon as it has. At level 0 there is nothing
-    to keep, which is well unless the next boot would load a level.
+    to keep, which is well unless the next boot would load a level. A level that is kept, and that the next
+    boot does not load all the same (blocked, quarantined, switched off), is refused with the reason.
 
     test
         Change nothing; say what would be done.
@@ -483,7 +484,9 @@ def release(level, reason=None, test=False, **kwargs):
     Let a level that is quarantined, or held because the host went down without a trace, be loaded again.
 
     level
-        The level.
+        The level, one of the running kernel build. Or the SHA-256 of a module, as the refusal and
+        ``quarantine.json`` name it: for one of another build, or one that ``load`` brought and the catalog
+        does not know.
     reason
         Why; needed.
     test

@@ -63,7 +63,7 @@ def test_a_bare_apply_holds(livepatch: Any, loaders: Loaders) -> None:
     ("approval", "kind"),
     [
         ({"error": "the ledger is locked"}, "unapproved"),
-        ({"ledger_id": "a", "rev": 1, "builds": {}}, "unapproved"),
+        ({"ledger_id": "a", "rev": 0, "builds": {}}, "unapproved"),
         ("level 2", "unapproved"),
     ],
 )
@@ -237,10 +237,12 @@ def test_adopt_ledger_needs_a_reason(livepatch: Any, loaders: Loaders, place: Pa
 
 
 def test_an_approval_that_names_no_level_here_outranks_older_ones(livepatch: Any) -> None:
+    """There is no catalog, so there is no level that it could name; or the kernel takes none."""
     silent = {"ledger_id": "a", "rev": 5, "builds": {}}
-    assert livepatch.apply(approval=silent)["kind"] == "unapproved"
+    kind = "uncovered" if os.path.isdir("/sys/kernel/livepatch") else "unsupported"
+    assert livepatch.apply(approval=silent)["kind"] == kind
     assert livepatch.apply(approval={**silent, "rev": 4})["kind"] == "superseded"
-    assert livepatch.apply(approval={**silent, "rev": 9}, test=True)["kind"] == "unapproved"
+    assert livepatch.apply(approval={**silent, "rev": 9}, test=True)["kind"] == kind
     assert livepatch.status()["approved"]["rev"] == 5
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import yaml
@@ -11,7 +12,7 @@ from livepatch_core.catalog.author import Author
 from livepatch_core.catalog.model import LevelStatus
 from livepatch_core.catalog.settings import Master
 from livepatch_core.catalog.shelf import NOTICE, Shelves, Standing, is_notice, read_shelves, releases
-from livepatch_core.catalog.verify import module_problems
+from livepatch_core.catalog.verify import module_problems, order
 from livepatch_core.durable import make_directory, remove_durably, write_atomically
 from livepatch_core.errors import LivepatchError
 from livepatch_core.words import Kind
@@ -76,6 +77,7 @@ def unblock(
         shelves, one = _find(master, level, kernel_build, release)
         if one.status is not LevelStatus.BLOCKED:
             raise _refused(f"{_named(one)} is {one.status}, not blocked")
+        _check_order(shelves, one)
         public = shelves.served.entry(one.build_id, level)
         if public is not None and is_notice(public):
             _record(shelves, one, master, by.record("unblock"))
@@ -87,6 +89,20 @@ def unblock(
             shelves.served.sign(one.build_id, level, master, "unblocking it")
         shelves.served.save(master)
     return _outcome(one, status)
+
+
+def _check_order(shelves: Shelves, one: Standing) -> None:
+    """Raises LivepatchError where a level that was made without this one would take away what this one has,
+    or this one what one below it has."""
+    there = [each for each in shelves.standings() if each.build_id == one.build_id]
+    back = [replace(each, status=LevelStatus.RELEASED) if each.level == one.level else each for each in there]
+    known = list(order(there))
+    found = next((new for new in order(back) if new not in known and not new.warning), None)
+    if found is not None:
+        raise _refused(
+            f"{_named(one)} cannot be unblocked: level {found.level} is in the way, {found.text}",
+            "Leave it blocked; or block the level that lacks that, and publish one that has all.",
+        )
 
 
 def _block_withheld(master: Master, shelves: Shelves, one: Standing, by: Author) -> None:

@@ -76,7 +76,7 @@ def _release(master: Master, shelves: Shelves, standings: list[Standing]) -> Ite
         yield from _signature(master, one)
     builds = {one.build_id for one in standings}
     for build_id in sorted(builds):
-        yield from _order([one for one in standings if one.build_id == build_id])
+        yield from order([one for one in standings if one.build_id == build_id])
     for shelf in (shelves.served, shelves.withheld):
         named = {one.level.module for one in standings if one.directory == shelf.directory}
         for path in sorted(shelf.directory.iterdir()) if shelf.directory.is_dir() else ():
@@ -84,13 +84,14 @@ def _release(master: Master, shelves: Shelves, standings: list[Standing]) -> Ite
                 yield Finding(shelf.release, "", None, f"no level names the file {path}", warning=True)
 
 
-def _order(levels: list[Standing]) -> Iterator[Finding]:
-    """Each level against the highest below it that is not blocked: what is blocked need not be kept."""
+def order(levels: list[Standing]) -> Iterator[Finding]:
+    """Each level against the highest below it, without those that are blocked: what is blocked need not be
+    kept, and takes nothing away."""
     lower = None
     for one in sorted(levels, key=lambda standing: standing.level.number):
         if lower is not None and not rewrite.get(one.entry, "loss"):
             lost = missing(lower.level, one.level.functions, one.level.fixes)
-            if lost and not is_notice(one.entry):
+            if lost and one.status is not LevelStatus.BLOCKED:
                 names = ", ".join(lost)
                 yield _finding(
                     one, f"it lacks what level {lower.level.number} has, and does not say why: {names}"

@@ -106,15 +106,15 @@ def judge(approval: Approval, record: Record, build_id: str) -> tuple[Target, Re
 
     Raises LivepatchError: foreign-ledger, superseded or unapproved; the host then stays as it is.
     """
-    accepted = accept(approval, record)
+    accepted = accept(approval, record, build_id)
     grant = approval.builds.get(build_id)
     if grant is None:
         raise _hold(f"approval rev {approval.rev} names no level for this kernel build ({build_id})")
     return Target(grant.level, grant.sha256, Source.APPROVAL), accepted
 
 
-def accept(approval: Approval, record: Record) -> Record:
-    """The record of a host that obeys ``approval`` from now on.
+def accept(approval: Approval, record: Record, build_id: str) -> Record:
+    """The record of a host that obeys ``approval`` from now on. build_id: of the kernel that it runs.
 
     Also where it names no level for this kernel build, or cannot be carried out: an older one, which does
     and could, is outranked all the same. Raises LivepatchError: foreign-ledger or superseded.
@@ -132,8 +132,9 @@ def accept(approval: Approval, record: Record) -> Record:
         )
     if approval.rev == record.rev and record.approval_digest not in ("", approval.digest):
         raise _superseded(f"This host has acted on another approval of the same rev {record.rev}")
-    if record.by_hand and approval.rev <= record.by_hand.above_rev:
-        raise held_by_hand(record.by_hand, f"approval rev {approval.rev} is not newer than that")
+    held = record.by_hand
+    if held is not None and held.binds(build_id) and approval.rev <= held.above_rev:
+        raise held_by_hand(held, f"approval rev {approval.rev} is not newer than that")
     levels = {build: grant.level for build, grant in approval.builds.items()}
     return record.accept(approval.ledger_id, approval.rev, approval.digest, levels)
 

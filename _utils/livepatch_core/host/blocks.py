@@ -11,29 +11,31 @@ from livepatch_core.kernel.identity import Identity
 
 
 def look(host: Host, kernel: Identity) -> None:
-    """``note`` for a host that is told to hold: a block reaches it all the same, if the catalog can be had.
+    """``note`` for a host that loads nothing now (it holds, or is at level 0): a block reaches it all the
+    same, if the catalog can be had.
 
-    Why it holds is what it says; that a catalog is missing or damaged is for who is going to load from it.
+    That a catalog is missing or damaged is for who is going to load from it.
     """
     try:
-        note(host, read_catalog(host, kernel.release), kernel.build_id)
+        note(host, read_catalog(host, kernel.release))
     except LivepatchError:
         pass
 
 
-def note(host: Host, catalog: Catalog, kernel: str | None) -> None:
-    """Remember what the catalog blocks for this kernel build; writes only when that has changed."""
-    build = catalog.builds.get(kernel or "")
-    if build is None:
-        return
+def note(host: Host, catalog: Catalog) -> None:
+    """Remember what the catalog blocks, for each kernel build it has: which of them boots next nobody knows.
+    Writes only when something has changed."""
     blocked = {
-        level.sha256: f"blocked ({level.reason or 'no reason given'})"
-        for level in build.levels.values()
-        if level.status is LevelStatus.BLOCKED
+        build.build_id: {
+            level.sha256: f"blocked ({level.reason or 'no reason given'})"
+            for level in build.levels.values()
+            if level.status is LevelStatus.BLOCKED
+        }
+        for build in catalog.builds.values()
     }
     known = read_document(host.settings.blocks_file)
-    if known.get(build.build_id, {}) != blocked:
-        write_document(host.settings.blocks_file, {**known, build.build_id: blocked})
+    if any(known.get(build, {}) != those for build, those in blocked.items()):
+        write_document(host.settings.blocks_file, {**known, **blocked})
 
 
 def read_blocks(host: Host, kernel: str) -> dict[str, str]:

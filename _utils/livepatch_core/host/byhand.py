@@ -8,7 +8,7 @@ from __future__ import annotations
 import dataclasses
 
 from livepatch_core.errors import LivepatchError
-from livepatch_core.host import change, move, preflight, quarantine, recovery
+from livepatch_core.host import change, move, preflight, quarantine, recovery, store
 from livepatch_core.host.account import account, failure
 from livepatch_core.host.approval import Source
 from livepatch_core.host.context import Host
@@ -160,7 +160,7 @@ def adopt_ledger(host: Host, ledger_id: object, rev: object, order: Order) -> Ou
         )
     with exclusive(host.settings.lock_file, "adopt_ledger"):
         path = host.settings.record_file
-        record = read_record(path) if path.exists() else new_record(path)
+        record = read_record(path) if path.exists() else new_record(path, store.builds(host))
         if record.ledger_id == ledger_id and rev <= record.rev:  # a lower rev would let superseded ones win
             return Outcome(
                 True,

@@ -45,6 +45,9 @@ class Ending(Word):
     CUT_OFF = "cut-off"  # the host was restarted in the act
 
 
+UNDONE = (Ending.REVERSED, Ending.REVERSE_STALLED, Ending.TAKEN_BACK)
+
+
 @dataclass(frozen=True)
 class Limits:
     """What to do about a stall, and when it is one; seconds, already scaled to the size of the host."""
@@ -130,12 +133,20 @@ def new_intent(
     )
 
 
-def load(host: Host, record: Record, loaded: Loaded, intent: Intent, image: bytes, limits: Limits) -> Change:
+def load(
+    host: Host,
+    record: Record,
+    loaded: Loaded,
+    intent: Intent,
+    image: bytes,
+    limits: Limits,
+    held: Record | None = None,
+) -> Change:
     """Insert ``image``, which promises ``loaded``, and bring its patch into force.
 
-    Raises LivepatchError when the kernel refused it.
+    held: as for ``switch``. Raises LivepatchError when the kernel refused it.
     """
-    after = record.with_loaded(loaded)
+    after = (held or record).with_loaded(loaded)
     armed.arm(host, loaded)
     try:
         return _act(host, record, after, intent, lambda: loading.init_module(image), limits)
@@ -174,7 +185,15 @@ def for_reversing(limits: Limits) -> Limits:
 def _act(
     host: Host, record: Record, after: Record, intent: Intent, start: Callable[[], None], limits: Limits
 ) -> Change:
-    """``after``: the record once the kernel has taken the act; ``record``: when it has refused."""
+    """``after``: the record once the kernel has taken the act; ``record``: when it has refused.
+
+    Taken and then undone, it is ``after`` (what was loaded may have left its module), but what was told by
+    hand and what bounds the next boot are those of ``record``. A reversal that somebody else turned round is
+    held all the same: its operator wants to be down there.
+    """
+    undone = after
+    if intent.act is not Act.REVERSE:
+        undone = dataclasses.replace(after, by_hand=record.by_hand, bounds=record.bounds)
     journal.last_entry(host.settings.journal_file)  # one that cannot be continued refuses the act now
     with _Tail(host) as tail:
         write_record(host.settings.record_file, dataclasses.replace(after, intent=intent))
@@ -184,10 +203,11 @@ def _act(
         except OSError as error:
             raise _refused(host, record, _explained(host, intent, error, tail.drain())) from error
         try:
-            ending, stall = watch(host, after, intent, limits)
+            ending, stall = watch(host, undone, intent, limits)
         except OSError as problem:
             raise _unwatched(host, intent, problem) from problem
-        return conclude(host, after, intent, ending, host.clock() - began, stall, tail)
+        kept = undone if ending in UNDONE else after
+        return conclude(host, kept, intent, ending, host.clock() - began, stall, tail)
 
 
 def _refused(host: Host, record: Record, refusal: LivepatchError) -> LivepatchError:
@@ -210,6 +230,7 @@ def _unwatched(host: Host, intent: Intent, problem: OSError) -> LivepatchError:
 
 
 def watch(host: Host, record: Record, intent: Intent, limits: Limits) -> tuple[Ending, Scan | None]:
+    """record: that of a host on which the act is undone, written before it is."""
     target = intent.target
     waited = wait_for(host, intent.patch, target, limits.deadline)
     if waited is not Waited.DEADLINE:

@@ -7,9 +7,8 @@ from collections.abc import Iterable
 from typing import Any
 
 from livepatch_core.catalog.model import Level
-from livepatch_core.catalog.resolve import newest
 from livepatch_core.errors import LivepatchError
-from livepatch_core.host import journal, move, preflight, publisher, quarantine
+from livepatch_core.host import journal, move, offer, preflight, publisher, quarantine
 from livepatch_core.host.approval import Source
 from livepatch_core.host.checks.check import Check
 from livepatch_core.host.context import Host
@@ -39,12 +38,7 @@ def available(host: Host) -> dict[str, Any]:
 
 def covered(host: Host) -> bool | None:
     """Whether the catalog has released a level for this kernel build; None when that cannot be told."""
-    identity = read_identity(host.roots)
-    try:
-        catalog = read_catalog(host, identity.release)
-    except LivepatchError as problem:
-        return False if problem.kind is Kind.UNCOVERED else None
-    return None if identity.build_id is None else newest(catalog, identity.build_id) is not None
+    return offer.covered(host, read_identity(host.roots))
 
 
 def info(data: bytes) -> dict[str, Any]:

@@ -28,7 +28,7 @@ from livepatch_core.host.context import Host
 from livepatch_core.host.facts import gather
 from livepatch_core.host.intent import Act
 from livepatch_core.host.lock import exclusive
-from livepatch_core.host.offer import Offer, choose_level, fetch_catalog, fetch_offer
+from livepatch_core.host.offer import Offer, choose_level, covered, fetch_catalog, fetch_offer
 from livepatch_core.host.outcome import Outcome, changes, refused
 from livepatch_core.host.promise import promise
 from livepatch_core.host.recognise import recognise
@@ -91,8 +91,8 @@ def locked(host: Host, wish: Wish) -> Outcome:
         crash.breaker(host, change.boot_of(kernel))
     record = recognise(host, kernel, record)
     try:
-        record = note_approval(host, wish, record)
-        target, accepted = aim(host, wish, record, kernel)
+        record = note_approval(host, wish, record, kernel)
+        target, accepted = _aim(host, wish, record, kernel)
     except LivepatchError:
         if not wish.test:
             blocks.look(host, kernel.identity)
@@ -102,10 +102,46 @@ def locked(host: Host, wish: Wish) -> Outcome:
         return predicted(plan)
     change.sweep(host, kernel, accepted, plan.offer.module.name if plan.offer else None)
     if plan.route.steps:
-        return carry_out(host, plan, wish)
-    if accepted != record:
-        write_record(host.settings.record_file, accepted)
-    return _nothing_to_do(plan)
+        outcome = carry_out(host, plan, wish, record)
+    else:
+        if accepted != record:
+            write_record(host.settings.record_file, accepted)
+        outcome = _nothing_to_do(plan)
+    # Level 0 asks no catalog, and the next boot goes by the last list. Not for who brings it down by hand:
+    # his patch may have cut it off, and his answer would wait for the file server.
+    if plan.offer is None and outcome.result is True and not (plan.route.steps and wish.level is not None):
+        blocks.look(host, kernel.identity)
+    return outcome
+
+
+def _aim(host: Host, wish: Wish, record: Record, kernel: Kernel) -> tuple[Target, Record]:
+    """``aim``; where the approval that this host has accepted names no level for its kernel build, the
+    refusal says why it could not. A ledger names only builds that the catalog has levels for, and what is no
+    failure there is the caller's to say, by the kind."""
+    try:
+        return aim(host, wish, record, kernel)
+    except LivepatchError as error:
+        if wish.level is not None or error.kind is not Kind.UNAPPROVED:
+            raise
+        build = f"this kernel build ({kernel.identity.build_id})"
+        named = f"This host holds its level, because approval rev {record.rev} names no level for {build}"
+        if kernel.environment.livepatch is False:
+            raise _unsupported(f"{named}, which was built without livepatch support") from error
+        if covered(host, kernel.identity) is False:
+            raise LivepatchError(
+                Kind.UNCOVERED,
+                f"{named}, and the catalog has released none for it; nothing was changed.",
+                remedy="Publish and promote a level for it, then approve that.",
+            ) from error
+        raise
+
+
+def _unsupported(why: str) -> LivepatchError:
+    return LivepatchError(
+        Kind.UNSUPPORTED,
+        f"{why} (there is no /sys/kernel/livepatch); nothing was changed.",
+        remedy="Boot a kernel built with CONFIG_LIVEPATCH=y.",
+    )
 
 
 def recover(host: Host, record: Record) -> Record:
@@ -117,14 +153,14 @@ def recover(host: Host, record: Record) -> Record:
     return read_record(host.settings.record_file)
 
 
-def note_approval(host: Host, wish: Wish, record: Record) -> Record:
+def note_approval(host: Host, wish: Wish, record: Record, kernel: Kernel) -> Record:
     """The record of a host that obeys the approval presented, if one is.
 
     Written before anything that can refuse: one that cannot be carried out still outranks older ones.
     """
     if wish.level is not None or (wish.approval is None and host.settings.policy is Policy.NEWEST):
         return record
-    accepted = accept(parse_approval(wish.approval), record)
+    accepted = accept(parse_approval(wish.approval), record, kernel.identity.build_id or "")
     if accepted != record and not wish.test:
         write_record(host.settings.record_file, accepted)
     return accepted
@@ -137,9 +173,11 @@ def make_plan(host: Host, wish: Wish, kernel: Kernel, target: Target, record: Re
     if target.level == 0:
         route = choose(situation.ours, 0, None)
         return Plan(kernel, record, situation, target, None, route, ())
+    if target.level is None and kernel.environment.livepatch is False:
+        raise _unsupported("This kernel was built without livepatch support")  # no catalog would have a level
     fetched = fetch_catalog(host, kernel.identity.release)
     if not wish.test:
-        blocks.note(host, fetched.catalog, kernel.identity.build_id)
+        blocks.note(host, fetched.catalog)
     level = choose_level(fetched.catalog, kernel.identity, target)
     quarantine.refuse(host, level.sha256)
     signed = publisher.examine(host, fetched.data, kernel.identity.build_id or "", level)
@@ -157,22 +195,27 @@ def aim(host: Host, wish: Wish, record: Record, kernel: Kernel) -> tuple[Target,
     if wish.level is not None:
         return by_hand(wish.level, wish.reason, record, kernel.identity.build_id or "")
     if wish.approval is None and host.settings.policy is Policy.NEWEST:
-        if record.by_hand is not None:
+        build_id = kernel.identity.build_id or ""
+        if record.by_hand is not None and record.by_hand.binds(build_id):
             raise held_by_hand(record.by_hand, "this site takes the newest level without approvals")
-        return Target(None, None, Source.NEWEST), record.take_newest(kernel.identity.build_id or "")
+        return Target(None, None, Source.NEWEST), record.take_newest(build_id)
     return judge(parse_approval(wish.approval), record, kernel.identity.build_id or "")
 
 
-def carry_out(host: Host, plan: Plan, wish: Wish) -> Outcome:
-    """Do the steps of the route, each journaled; stop at the first that does not end as it should."""
+def carry_out(host: Host, plan: Plan, wish: Wish, before: Record) -> Outcome:
+    """Do the steps of the route, each journaled; stop at the first that does not end as it should.
+
+    before: the record without what a level by hand, or the newest, changes in it.
+    """
     limits = change.limits_for(host, plan.kernel.environment, wish.on_stall, wish.deadline)
     record, done = plan.record, list[Change]()
     for step in plan.route.steps:
+        undone = _undone(plan, before, record)
         try:
             if step.kind is StepKind.DISABLE:
-                last = _disable(host, record, plan, step.patch, limits)
+                last = _disable(host, undone, record, plan, step.patch, limits)
             else:
-                last = _load(host, record, plan, limits)
+                last = _load(host, undone, record, plan, limits)
         except LivepatchError as error:
             if not done:
                 raise
@@ -184,7 +227,20 @@ def carry_out(host: Host, plan: Plan, wish: Wish) -> Outcome:
     return _concluded(host, plan, done)
 
 
-def _load(host: Host, record: Record, plan: Plan, limits: Limits) -> Change:
+def _undone(plan: Plan, before: Record, record: Record) -> Record:
+    """The record of a host whose kernel did not do it.
+
+    A level above what was in force is then not held, as if preflight had refused it: the next boot might load
+    what this one could not. A lower one is, so that the next boot does not load again what somebody wanted to
+    be rid of.
+    """
+    situation = plan.situation
+    if plan.level <= (situation.level or max((one.level or 0 for one in situation.ours), default=0)):
+        return record
+    return replace(record, by_hand=before.by_hand, bounds=before.bounds)
+
+
+def _load(host: Host, undone: Record, record: Record, plan: Plan, limits: Limits) -> Change:
     offer, boot_id = plan.offer, change.boot_of(plan.kernel)
     assert offer is not None  # a route has a load step only for a level above 0
     loaded = promise(host, offer.module, boot_id, offer.level)
@@ -198,10 +254,10 @@ def _load(host: Host, record: Record, plan: Plan, limits: Limits) -> Change:
         reason=plan.target.reason,
         authority=plan.authority,
     )
-    return change.load(host, record, loaded, intent, offer.image, limits)
+    return change.load(host, undone, loaded, intent, offer.image, limits, record)
 
 
-def _disable(host: Host, record: Record, plan: Plan, patch: str, limits: Limits) -> Change:
+def _disable(host: Host, undone: Record, record: Record, plan: Plan, patch: str, limits: Limits) -> Change:
     boot_id = change.boot_of(plan.kernel)
     loaded = record.find_loaded(patch, boot_id)
     intent = change.new_intent(
@@ -214,7 +270,7 @@ def _disable(host: Host, record: Record, plan: Plan, patch: str, limits: Limits)
         reason=plan.target.reason,
         authority=plan.authority,
     )
-    return change.switch(host, record, intent, limits)
+    return change.switch(host, undone, intent, limits, record)
 
 
 def _already_there(situation: Situation, level: int, sha256: str) -> bool:
@@ -222,6 +278,8 @@ def _already_there(situation: Situation, level: int, sha256: str) -> bool:
     if top is None or situation.level != level:
         return False
     if top.sha256 != sha256:
+        if top.package:  # its patch only amounts to that level: ours replaces it
+            return False
         raise LivepatchError(
             Kind.DRIFT,
             f"Level {level} is in force, but from another module (SHA-256 {top.sha256}) than the one asked "

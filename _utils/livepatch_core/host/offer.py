@@ -66,6 +66,15 @@ def fetch_catalog(host: Host, release: str) -> Fetched:
     return Fetched(catalog, data)
 
 
+def covered(host: Host, identity: Identity) -> bool | None:
+    """Whether the catalog has released a level for this kernel build; None when that cannot be told."""
+    try:
+        catalog = read_catalog(host, identity.release)
+    except LivepatchError as problem:
+        return False if problem.kind is Kind.UNCOVERED else None
+    return None if identity.build_id is None else newest(catalog, identity.build_id) is not None
+
+
 def choose_level(catalog: Catalog, identity: Identity, target: Target) -> Level:
     """The level that ``target`` means for this kernel build; raises LivepatchError (uncovered ...)."""
     build_id = identity.build_id

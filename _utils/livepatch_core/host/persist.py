@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
+from livepatch_core.catalog.read import SHA256
 from livepatch_core.errors import LivepatchError
 from livepatch_core.host import armed, nextboot, preflight, publisher, quarantine, store
 from livepatch_core.host.approval import Source, Target
@@ -37,14 +38,14 @@ def persist(host: Host, test: bool = False) -> Outcome:
         top = _in_force(host, kernel, record)
         found = armed.read_armed(host)
         waiting = found if found is not None and found.sha256 == top.sha256 else None
-        changed, said = _to_keep(host, kernel, top.level or 0, top.sha256)
+        changed, said = _to_keep(host, kernel, record, top.level or 0, top.sha256)
         if not changed or (waiting is not None and waiting.persist):
-            return Outcome(True, said if not changed else _after_soak(top.level))
+            return Outcome(True, (said if not changed else _after_soak(top.level)) + _without_unit(host))
         if waiting is None and top.sha256 not in read_document(host.settings.proven_file):
             raise _unproven(top)
         if test:
             return Outcome(None, said, changes=changed)
-        return _keep(host, kernel, top, waiting, changed)
+        return _keep(host, kernel, record, top, waiting, changed)
 
 
 def predict(host: Host, level: int) -> Outcome:
@@ -55,39 +56,75 @@ def predict(host: Host, level: int) -> Outcome:
         return _nothing_in_force(nextboot.Choice(None, "the host was told to be at level 0"))
     target = Target(level, None, Source.BY_HAND)
     meant = choose_level(read_catalog(host, kernel.identity.release), kernel.identity, target)
-    changed, said = _to_keep(host, kernel, level, meant.sha256)
+    there = Record(bounds={kernel.identity.build_id or "": level})  # the move there is what it was told last
+    changed, said = _to_keep(host, kernel, there, level, meant.sha256)
     return Outcome(None if changed else True, said, changes=changed)
 
 
-def _to_keep(host: Host, kernel: Kernel, level: int, sha256: str) -> tuple[dict[str, Any], str]:
-    """What keeping that module would change, {} if nothing, and a sentence. Raises LivepatchError."""
-    kept = store.read_store(host, kernel.identity.build_id or "")
-    if kept and kept[0].sha256 == sha256:
-        return {}, f"Level {level} is kept over a boot already; nothing was changed."
+def _to_keep(
+    host: Host, kernel: Kernel, record: Record, level: int, sha256: str
+) -> tuple[dict[str, Any], str]:
+    """What keeping that module would change, {} if nothing, and a sentence. Raises LivepatchError, also where
+    it is kept and the next boot does not load it for all that: keeping it again would mend nothing."""
+    build_id = kernel.identity.build_id or ""
     quarantine.refuse(host, sha256)
-    changed = {"persisted": {"old": kept[0].level if kept else 0, "new": level}}
+    kept = store.read_store(host, build_id)
+    sound = [one for one in kept if store.is_sound(host, build_id, one)]
+    if sound and sound[0] == kept[0] and kept[0].sha256 == sha256:
+        choice = nextboot.read_choice(host, build_id, record)
+        if not _is(choice, sha256):
+            raise _kept_in_vain(level, choice)
+        return {}, f"Level {level} is kept over a boot already; nothing was changed."
+    changed = {"persisted": {"old": sound[0].level if sound else 0, "new": level}}
     return changed, f"Would keep level {level} over a boot."
 
 
-def _keep(host: Host, kernel: Kernel, top: Loaded, waiting: Armed | None, changed: dict[str, Any]) -> Outcome:
+def _is(choice: nextboot.Choice, sha256: str) -> bool:
+    return choice.kept is not None and choice.kept.sha256 == sha256
+
+
+def _keep(
+    host: Host,
+    kernel: Kernel,
+    record: Record,
+    top: Loaded,
+    waiting: Armed | None,
+    changed: dict[str, Any],
+) -> Outcome:
     build_id = kernel.identity.build_id or ""
     store.keep_module(host, build_id, top.sha256, _fetch(host, kernel, top))
     if waiting is None:
         store.keep(host, build_id, _kept(host, top))
         said = f"Level {top.level} is kept over a boot from now on."
+        choice = nextboot.read_choice(host, build_id, record)
+        if not _is(choice, top.sha256):
+            said += f" But the next boot does not load it: {choice.why}."
     else:
         armed.write_armed(host, dataclasses.replace(waiting, persist=True))
         said = (
             f"Level {top.level} is kept over a boot as soon as it has been healthy for "
             f"{host.settings.soak:.0f} s."
         )
-    if not host.settings.boot_unit.exists():
-        said += f" But the boot unit is not enabled ({host.settings.boot_unit}): nothing will load it."
-    return Outcome(True, said, changes=changed)
+    return Outcome(True, said + _without_unit(host), changes=changed)
+
+
+def _without_unit(host: Host) -> str:
+    """To be added to what is said; "" where the boot unit is enabled."""
+    unit = host.settings.boot_unit
+    return "" if unit.exists() else f" But the boot unit is not enabled ({unit}): nothing will load it."
 
 
 def _after_soak(level: int | None) -> str:
     return f"Level {level} will be kept after its soak; nothing was changed."
+
+
+def _kept_in_vain(level: int, choice: nextboot.Choice) -> LivepatchError:
+    return LivepatchError(
+        Kind.ARGUMENT,
+        f"Level {level} is kept over a boot, but the next boot loads level {choice.level} ({choice.why}); "
+        "nothing was changed.",
+        remedy="Lift what stands in its way, or run livepatch.not_persisted.",
+    )
 
 
 def _nothing_in_force(choice: nextboot.Choice) -> Outcome:
@@ -147,19 +184,39 @@ def put_in_quarantine(host: Host, level: object, order: Order) -> Outcome:
 
 
 def release(host: Host, level: object, order: Order) -> Outcome:
-    """Let a level that was quarantined or held be loaded again."""
+    """Let a level of the running kernel build that was quarantined or held be loaded again; or a module,
+    given as ``level`` by its SHA-256, whichever build it is for."""
     need_reason(order, "release")
-    if type(level) is not int or level < 1:
+    by_digest = isinstance(level, str) and SHA256.fullmatch(level) is not None
+    if not by_digest and (type(level) is not int or level < 1):
         raise _no_level(level)
+    named = f"The module {level}" if by_digest else f"Level {level}"
     with exclusive(host.settings.lock_file, "release", test=order.test):
-        gone = tuple(one for one in quarantine.read_warded(host) if one.level == level)
+        gone = _warded_as(host, level)
         if not gone:
-            return Outcome(True, f"Level {level} is not refused on this host; nothing was changed.")
+            return Outcome(True, f"{named} is not refused on this host; nothing was changed.")
         changed = {"quarantine": {"old": level, "new": None}}
         if order.test:
-            return Outcome(None, f"Would release level {level}.", changes=changed)
+            return Outcome(None, f"Would release {named.lower()}.", changes=changed)
         quarantine.remove(host, gone)
-    return Outcome(True, f"Level {level} may be loaded on this host again.", changes=changed)
+    return Outcome(True, f"{named} may be loaded on this host again.", changes=changed)
+
+
+def _warded_as(host: Host, level: object) -> tuple[Warded, ...]:
+    """What is refused as that level of the running kernel build, or by that digest. What was loaded by hand
+    was noted without a level: that it is this one the catalog can tell, if it can be had."""
+    warded, kernel = quarantine.read_warded(host), read_kernel(host.roots)
+    if not isinstance(level, int):
+        return tuple(one for one in warded if one.sha256 == level)
+    try:
+        digest = _digest_of(host, kernel, level) if any(one.level != level for one in warded) else ""
+    except LivepatchError:
+        digest = ""
+    return tuple(
+        one
+        for one in warded
+        if one.sha256 == digest or (one.kernel == kernel.identity.build_id and one.level == level)
+    )
 
 
 def _in_force(host: Host, kernel: Kernel, record: Record) -> Loaded:

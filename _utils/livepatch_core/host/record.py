@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -28,6 +28,11 @@ class ByHand:
     reason: str
     above_rev: int
     kernel: str = ""
+
+    def binds(self, kernel: str) -> bool:
+        """Whether it is meant for ``kernel``: level numbers of two builds have nothing to do with each other,
+        only level 0 means the same to all."""
+        return self.level == 0 or self.kernel in ("", kernel)
 
 
 @dataclass(frozen=True)
@@ -83,7 +88,7 @@ class Record:
         levels: for each kernel build that it names. For another one what the host was told last goes on: that
         is a level set by hand, if there is one.
         """
-        ends = self.by_hand is not None and rev > self.rev
+        ends = self.by_hand is not None and rev > self.by_hand.above_rev
         return dataclasses.replace(
             self,
             ledger_id=ledger_id,
@@ -117,7 +122,12 @@ class Record:
         )
 
     def hold(self, by_hand: ByHand) -> Record:
-        return dataclasses.replace(self, by_hand=by_hand)
+        """The record of a host that was told so by hand. What was said by hand before goes on as a bound of
+        the kernel builds that this one does not speak of."""
+        old, said = self.by_hand, dict[str, int]()
+        if old is not None and by_hand.level + old.level > 0:  # level 0 twice is one hold
+            said = {build: level for build, level in self._held().items() if build != by_hand.kernel}
+        return dataclasses.replace(self, by_hand=by_hand, bounds={**self.bounds, **said})
 
     def unhold(self) -> Record:
         """The record of a host that approvals rule again; where none ever did, the hold stays its bound."""
@@ -165,13 +175,15 @@ def read_record(path: Path) -> Record:
         raise _unreadable(path, f"{type(problem).__name__}: {problem}") from problem
 
 
-def new_record(path: Path) -> Record:
+def new_record(path: Path, builds: Iterable[str]) -> Record:
     """Where the record was lost: an empty one that goes on with the journal there is.
 
+    builds: those of which levels may be kept. Which level the host was told last is lost with the record, so
+    none is loaded at boot until it is told again.
     Only for livepatch.adopt_ledger, which gives the lowest rev to be accepted by hand.
     """
     last = journal.last_entry(path.with_name(journal.FILE_NAME))
-    return Record(journal=last.head if last else Head())
+    return Record(bounds=dict.fromkeys(builds, 0), journal=last.head if last else Head())
 
 
 def write_record(path: Path, record: Record) -> None:

@@ -108,7 +108,7 @@ def unhealthy(
         comment = f"Level {level} is in force, but the host is not well: {seen.reason}. It was kept."
         return replace(done, result=False, comment=comment, kind=Kind.HEALTH, details=said)
     try:
-        undone = revert.locked(host, Wish(level=back or 0, reason=reason))
+        undone, instead = _undo(host, back or 0, reason)
     except LivepatchError as error:
         raise LivepatchError(
             Kind.HEALTH,
@@ -117,7 +117,8 @@ def unhealthy(
             **{**said, "changes": done.changes},
         ) from error
     armed.disarm_gone(host, {patch.name for patch in read_patches(host.roots)})
-    comment = f"The host was not well with level {level}: {seen.reason}. It was reverted. {undone.comment}"
+    went = "It was reverted." if undone.result is True else f"It could not be reverted to level {back or 0}."
+    comment = f"The host was not well with level {level}: {seen.reason}. {instead or went} {undone.comment}"
     steps = [*done.details.get("steps", ()), *undone.details.get("steps", ())]
     return Outcome(
         False,
@@ -126,3 +127,17 @@ def unhealthy(
         joined(done.changes, undone.changes),
         {**said, **undone.details, **({"steps": steps} if steps else {})},
     )
+
+
+def _undo(host: Host, back: int, reason: str) -> tuple[Outcome, str]:
+    """To ``back``, or to level 0 where that is refused (blocked meanwhile, or the patch broke the network):
+    it takes no catalog, and the unhealthy level has to go. Then also the sentence that says so, else ""."""
+    try:
+        return revert.locked(host, Wish(level=back, reason=reason)), ""
+    except LivepatchError as error:
+        if back == 0:
+            raise
+        undone = revert.locked(host, Wish(level=0, reason=reason))
+        why = error.message.replace("; nothing was changed", "").rstrip(".")
+        said = "it went to level 0" if undone.result is True else "nor to level 0"
+        return undone, f"It could not be reverted to level {back} ({why}); {said}."

@@ -50,6 +50,11 @@ def read_store(host: Host, kernel: str) -> tuple[Kept, ...]:
         raise unreadable(path, problem) from problem
 
 
+def builds(host: Host) -> tuple[str, ...]:
+    """The kernel builds of which something is kept, or was."""
+    return tuple(sorted(path.name for path in (host.settings.state_dir / "store").glob("*")))
+
+
 def keep_module(host: Host, kernel: str, sha256: str, data: bytes) -> None:
     """The bytes, not yet a level that is loaded at boot. Raises LivepatchError (journal) on a full disk."""
     path = directory(host, kernel) / f"{sha256}.ko"

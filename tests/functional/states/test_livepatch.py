@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +48,23 @@ def test_uncovered_is_the_users_choice(loaders: Loaders, choice: str, result: bo
     assert state.result is result
     (raw,) = state.raw.values()
     assert ("warnings" in raw) is (choice == "warn")
+
+
+@pytest.mark.parametrize("test", [True, False])
+@pytest.mark.parametrize(("choice", "result"), [("fail", False), ("warn", True), ("ok", True)])
+def test_uncovered_under_an_approval(
+    loaders: Loaders, file_root: Path, choice: str, result: bool, test: bool
+) -> None:
+    """A ledger names only kernel builds that the catalog has levels for; this host runs another."""
+    builds = {"bb" * 20: {"level": 1, "sha256": "0" * 64}}
+    pillar = {"livepatch": {"approval": {"ledger_id": "a", "rev": 1, "builds": builds}}}
+    name = "uncovered" if os.path.isdir("/sys/kernel/livepatch") else "unsupported"
+    (file_root / "approved.sls").write_text(f"x:\n  livepatch.applied:\n    - {name}: {choice}\n")
+    run = loaders.modules.state.sls("approved", test=test, pillar=pillar)
+    (state,) = run.raw.values()
+    assert (state["result"], state["changes"]) == (result, {})
+    assert "names no level for this kernel build" in state["comment"]
+    assert ("warnings" in state) is (choice == "warn")
 
 
 def test_nothing_to_persist(loaders: Loaders) -> None:

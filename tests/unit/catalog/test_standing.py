@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from livepatch_core.catalog.entry import Publication
+from livepatch_core.catalog.entry import Publication, parse_fixes
 from livepatch_core.catalog.model import LevelStatus
 from livepatch_core.catalog.publish import publish
 from livepatch_core.catalog.read import parse_catalog
@@ -120,3 +120,49 @@ def test_history_says_who_and_why(master: Master) -> None:
         ("promote", "alice"),
         ("block", "alice"),
     ]
+
+
+def beside(master: Master, loss: str = "") -> None:
+    """Level 3, made while level 2 was blocked: it has what level 1 has, not what level 2 has."""
+    block(master, 2, None, None, BY)
+    data = module("livepatch_3", ("f1", "f9"))
+    publish(master, data, Publication(BY, level=3, fixes=parse_fixes("CVE-2026-1001"), loss=loss))
+
+
+def test_an_unblocked_level_is_in_what_is_above_it(master: Master) -> None:
+    """Or the next step up would take away what hosts at this level have."""
+    beside(master)
+    assert verify(master) == (3, [])
+    error = refused(unblock, master, 2, None, None, BY)
+    assert error.kind is Kind.CATALOG
+    assert "level 3 is in the way, it lacks what level 2 has, and does not say why:" in error.message
+    assert "vmlinux:f2, CVE-2026-1002" in error.message
+    assert statuses(master)[2] is LevelStatus.BLOCKED
+    assert verify(master) == (3, [])
+
+
+def test_a_level_above_that_says_its_loss(master: Master) -> None:
+    beside(master, loss="level 2 was wrong")
+    unblock(master, 2, None, None, BY)
+    assert verify(master) == (3, [])
+
+
+def test_one_of_two_stays_blocked(master: Master) -> None:
+    """A level that is blocked takes nothing away; it is asked when it is to be unblocked itself."""
+    beside(master)
+    block(master, 3, None, None, BY)
+    unblock(master, 2, None, None, BY)
+    assert verify(master) == (3, [])
+    assert "lacks what level 2 has" in refused(unblock, master, 3, None, None, BY).message
+
+
+def test_what_was_lost_before_the_block_forbids_no_unblock(master: Master) -> None:
+    """Of another pair of levels: it is not this act that loses it."""
+    publish(master, module("livepatch_3", ("f9",)), Publication(BY, level=3, loss="for now"))
+    text = (path := master.withheld / RELEASE / "catalog.yaml").read_text()
+    path.write_text(text.replace("loss: for now", "notes: for now"))
+    publish(master, module("livepatch_4", ("f9",)), Publication(BY, level=4))
+    before = verify(master)
+    block(master, 4, None, None, BY)
+    unblock(master, 4, None, None, BY)
+    assert verify(master) == before

@@ -5,18 +5,33 @@ from __future__ import annotations
 import itertools
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from livepatch_core.host import armed, boot, byhand, move, nextboot, persist, quarantine, soak, status, store
+from livepatch_core.errors import LivepatchError
+from livepatch_core.host import (
+    armed,
+    blocks,
+    boot,
+    byhand,
+    move,
+    nextboot,
+    persist,
+    quarantine,
+    soak,
+    status,
+    store,
+)
 from livepatch_core.host.byhand import Order
 from livepatch_core.host.journal import JournalState
 from livepatch_core.host.move import Wish
 from livepatch_core.host.settings import Policy
 from livepatch_core.words import Kind
 from tests.unit.host.boundaries import Boundaries, Killed
-from tests.unit.host.fakekernel import BUILD_ID
+from tests.unit.host.fakekernel import BUILD_ID, _note
 from tests.unit.host.world import World
 
 OTHER = "bb" * 20  # the build-id of another kernel
@@ -245,8 +260,117 @@ def test_the_unit_is_disabled(kept: World) -> None:
         "why": "level 2 is kept, but the boot unit is not enabled",
         "differs": "now level 2 is in force",
     }
+    unchanged = persist.persist(kept.host)
+    assert (unchanged.result, unchanged.changes) == (True, {})
+    assert "the boot unit is not enabled" in unchanged.comment
     kept.apply(1)
-    assert "the boot unit is not enabled" in persist.persist(kept.host).comment
+    for _ in range(2):  # it waits for its soak, the second time it waits already
+        assert "the boot unit is not enabled" in persist.persist(kept.host).comment
+
+
+@pytest.mark.parametrize("what", [damaged, gone])
+def test_to_persist_a_damaged_level_mends_it(kept: World, what: Callable[[World], None]) -> None:
+    what(kept)
+    predicted = persist.persist(kept.host, test=True)
+    assert (predicted.result, next_boot(kept)["level"]) == (None, 1)
+    outcome = persist.persist(kept.host)
+    assert (outcome.result, outcome.changes) == (True, {"persisted": {"old": 1, "new": 2}})
+    assert (predicted.changes, next_boot(kept)["level"]) == (outcome.changes, 2)
+    assert persist.persist(kept.host).changes == {}
+
+
+@pytest.mark.parametrize(
+    ("what", "kind", "why"),
+    [
+        (quarantined, Kind.QUARANTINED, "is quarantined on this host"),
+        (blocked, Kind.ARGUMENT, "level 2 is blocked (leaks)"),
+        (command_line, Kind.ARGUMENT, "livepatch.boot=off"),
+        (off_file, Kind.ARGUMENT, "switched off by the file"),
+    ],
+)
+@pytest.mark.parametrize("test", [True, False])
+def test_to_persist_what_the_next_boot_does_not_load(
+    kept: World, what: Callable[[World], None], kind: Kind, why: str, test: bool
+) -> None:
+    """It is kept already, and all the same it is not there after a boot."""
+    what(kept)
+    outcome = kept.outcome(lambda: persist.persist(kept.host, test))
+    assert (outcome.result, outcome.kind, outcome.changes) == (False, kind, {})
+    assert why in outcome.comment
+    assert kept.patches == ["lp_2"]
+
+
+def test_a_level_kept_now_that_the_next_boot_does_not_load(kept: World) -> None:
+    assert kept.apply(approval=kept.approval(3, 3)).result is True
+    found = armed.read_armed(kept.host)
+    assert found is not None
+    soak._prove(kept.host, found)
+    off_file(kept)
+    outcome = persist.persist(kept.host)
+    assert outcome.changes == {"persisted": {"old": 2, "new": 3}}
+    assert "But the next boot does not load it: loading at boot is switched off" in outcome.comment
+
+
+def two_builds(world: World) -> None:
+    """The catalog of the release has a level for another build, which the host runs, and blocks level 2 of
+    the first one."""
+    file = world.levels[1]
+    level = {"status": "released", "module": "lp_1.ko", "name": "lp_1", "sha256": file.sha256}
+    world.builds[OTHER] = {"version": "#2", "levels": {1: level}}
+    world.entries[2] = {"status": "blocked", "reason": "leaks"}
+    world.kernel._write("sys/kernel/notes", _note(OTHER))
+
+
+def frozen_there(world: World) -> None:
+    frozen = {"error": "the fleet is frozen", "kind": "frozen"}
+    assert world.apply(approval=frozen).kind is Kind.FROZEN
+
+
+def taken_there(world: World) -> None:
+    approval = world.approval(3, 2)
+    approval["builds"][OTHER] = {"level": 1, "sha256": world.levels[1].sha256}
+    world.kernel.boot("boot-2")
+    world.kernel._write("sys/kernel/notes", _note(OTHER))
+    assert world.apply(approval=approval).kind is Kind.KERNEL_MISMATCH  # it was built for the other one
+
+
+@pytest.mark.parametrize("look", [frozen_there, taken_there])
+def test_a_block_reaches_every_build_of_the_release(kept: World, look: Callable[[World], None]) -> None:
+    """Which kernel comes at the next boot nobody knows."""
+    boot.stop(kept.host)
+    two_builds(kept)
+    look(kept)
+    assert list(blocks.read_blocks(kept.host, BUILD_ID)) == [kept.levels[2].sha256]
+    assert blocks.read_blocks(kept.host, OTHER) == {}
+    written = kept.host.settings.blocks_file.stat().st_ino
+    look(kept)
+    assert kept.host.settings.blocks_file.stat().st_ino == written  # once, and only when something is new
+    kept.kernel.boot("boot-3")
+    assert boot.start(kept.host).result is True
+    assert kept.patches == ["lp_1"]
+
+
+@pytest.mark.parametrize("again", [False, True])
+def test_a_host_at_level_0_sees_blocks_too(kept: World, again: bool) -> None:
+    """To be at level 0 takes no catalog, but the hold ends one day, and then the boot goes by the list."""
+    down: dict[str, Any] = {"level": 0} if again else {"approval": kept.approval(3, 0)}
+    if again:
+        assert kept.apply(**down).result is True
+    kept.entries[2] = {"status": "blocked", "reason": "leaks"}
+    assert kept.apply(**down, test=True).result is (True if again else None)
+    assert blocks.read_blocks(kept.host, BUILD_ID) == {}
+    assert kept.apply(**down).result is True
+    assert list(blocks.read_blocks(kept.host, BUILD_ID)) == [kept.levels[2].sha256]
+
+
+def test_level_0_takes_no_catalog(kept: World) -> None:
+    def fetch(path: str) -> bytes | None:
+        raise LivepatchError(Kind.CATALOG, f"{path} could not be fetched; nothing was changed.")
+
+    host = replace(kept.host, fetch=fetch)
+    assert move.move(host, Wish(level=0, reason="a test")).result is True
+    kept.host.settings.blocks_file.write_text("{torn")
+    assert kept.apply(0).result is True
 
 
 @pytest.mark.parametrize("at", range(6))

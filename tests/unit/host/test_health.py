@@ -166,7 +166,35 @@ def test_a_revert_that_stalls_says_what_the_kernel_is(world: World) -> None:
     outcome = apply(host, Wish(level=1, reason="a test"))
     assert (outcome.result, outcome.kind) == (False, Kind.HEALTH)
     assert outcome.changes["level"] == {"old": 0, "new": 1}
+    assert "It was reverted" not in outcome.comment
+    assert "It could not be reverted to level 0." in outcome.comment
     assert world.patches == ["lp_1"]
+
+
+@pytest.mark.parametrize("why", ["it is blocked", "the patch broke the network"])
+def test_the_level_before_cannot_be_had(world: World, why: str) -> None:
+    """An unhealthy level does not stay in force for that: to go to level 0 takes no catalog."""
+    world.apply(1)
+    host, _ = asked(world, True, False)
+    if why == "it is blocked":
+        world.entries[1] = {"status": "blocked", "reason": "leaks"}
+    else:
+
+        def fetch(path: str) -> bytes | None:
+            if world.patches == ["lp_2"]:
+                raise LivepatchError(Kind.CATALOG, f"{path} could not be fetched; nothing was changed.")
+            return world.fetch(path)
+
+        host = replace(host, fetch=fetch)
+    outcome = apply(host, Wish(level=2, reason="a test"))
+    assert (outcome.result, outcome.kind, world.patches) == (False, Kind.HEALTH, [])
+    assert outcome.changes["level"] == {"old": 1, "new": 0}
+    assert "It could not be reverted to level 1" in outcome.comment
+    assert ("blocked" if why == "it is blocked" else "could not be fetched") in outcome.comment
+    assert "nothing was changed" not in outcome.comment
+    assert world.record.by_hand is not None
+    assert world.record.by_hand.level == 0
+    assert armed.read_armed(host) is None
 
 
 def later(world: World, seconds: float) -> None:

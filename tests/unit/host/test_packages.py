@@ -316,3 +316,16 @@ def test_a_host_with_ours_alone_reads_no_package_database(
     monkeypatch.setattr(packages, "owner", read)
     assert seen(world)["verdict"] == "patched"
     assert image_of(PATCH) in world.kernel.images
+
+
+@pytest.mark.parametrize("asked", ["by approval", "by hand"])
+def test_a_level_of_ours_replaces_the_same_level_of_a_package(world: World, asked: str) -> None:
+    """It is another module, and it is known whose: that is no drift."""
+    mapped(world, level=2)
+    assert seen(world)["level"] == 2
+    wish = {"approval": world.approval(1, 2)} if asked == "by approval" else {"level": 2}
+    predicted = world.apply(**wish, test=True)
+    done = world.apply(**wish)
+    assert (done.result, predicted.changes) == (True, done.changes), done.comment
+    assert (world.patches, seen(world)["level"]) == (["lp_2"], 2)
+    assert world.apply(**wish).changes == {}

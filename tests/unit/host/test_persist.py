@@ -16,12 +16,13 @@ from livepatch_core.host import armed, boot, crash, nextboot, persist, quarantin
 from livepatch_core.host.apply import apply
 from livepatch_core.host.byhand import Order
 from livepatch_core.host.move import Wish
-from livepatch_core.host.quarantine import Ward
+from livepatch_core.host.quarantine import Ward, Warded
 from livepatch_core.host.store import Kept
 from livepatch_core.words import Flag, Kind
 from tests.unit.host.fakekernel import BUILD_ID
 from tests.unit.host.world import World
 
+OTHER = "bb" * 20  # the build-id of another kernel
 PANIC = b"Panic#1 Part1\n<4>[  1.0] something\n<0>[  2.0] Kernel panic - not syncing: as ordered\n"
 
 
@@ -189,3 +190,59 @@ def test_failing_health_reverts(placed: World, monkeypatch: pytest.MonkeyPatch) 
 def test_the_flag(placed: World) -> None:
     persist.put_in_quarantine(placed.host, 2, Order("stalls"))
     assert Flag.QUARANTINED in status.flags(status.look(placed.host))
+
+
+def held(world: World, level: int | None, build: str, digest: str = "") -> Warded:
+    """What the host went down with, without a trace."""
+    digest = digest or world.levels[level or 0].sha256
+    one = Warded(digest, level, build, Ward.INCONCLUSIVE, "went down", "2026-11-24T10:00:00Z")
+    quarantine.add(world.host, one)
+    return one
+
+
+def test_a_release_is_of_the_running_kernel(world: World) -> None:
+    """Level numbers of two kernels have nothing to do with each other."""
+    other = held(world, 2, OTHER, "b" * 64)
+    held(world, 2, BUILD_ID)
+    done = persist.release(world.host, 2, Order("rack power"))
+    assert (done.result, done.changes) == (True, {"quarantine": {"old": 2, "new": None}})
+    assert quarantine.read_warded(world.host) == (other,)
+    assert persist.release(world.host, 2, Order("rack power")).changes == {}
+    done = persist.release(world.host, other.sha256, Order("rack power"))
+    assert (done.result, done.changes) == (True, {"quarantine": {"old": other.sha256, "new": None}})
+    assert quarantine.read_warded(world.host) == ()
+    assert persist.release(world.host, other.sha256, Order("rack power")).changes == {}
+
+
+@pytest.mark.parametrize("by", ["level", "digest"])
+def test_what_was_loaded_by_hand_is_released(placed: World, by: str) -> None:
+    """As the level that it is in the catalog, or by the digest that the refusal names."""
+    placed.options["allow_load"] = True
+    file = placed.levels[2]
+    assert placed.load(file).result is True
+    placed.kernel.boot("boot-2")  # the power was cut
+    boot.start(placed.host)
+    (one,) = quarantine.read_warded(placed.host)
+    assert (one.level, one.sha256) == (None, file.sha256)
+    refused = placed.apply(2)
+    assert refused.kind is Kind.QUARANTINED
+    assert file.sha256 in refused.comment
+    wanted = 2 if by == "level" else file.sha256
+    assert persist.release(placed.host, wanted, Order("rack power")).result is True
+    assert placed.apply(2).result is True
+
+
+def test_a_release_without_a_catalog(world: World) -> None:
+    """By the number alone, then."""
+    held(world, 2, BUILD_ID)
+    by_hand = held(world, None, BUILD_ID, world.levels[3].sha256)
+    host = replace(world.host, fetch=lambda path: None)
+    assert persist.release(host, 2, Order("rack power")).result is True
+    assert persist.release(host, 3, Order("rack power")).changes == {}
+    assert quarantine.read_warded(world.host) == (by_hand,)
+
+
+@pytest.mark.parametrize("level", [0, -1, True, None, "2", "a" * 63, "g" * 64])
+def test_what_cannot_be_released(world: World, level: object) -> None:
+    outcome = world.outcome(lambda: persist.release(world.host, level, Order("a test")))
+    assert (outcome.result, outcome.kind) == (False, Kind.ARGUMENT)

@@ -33,6 +33,7 @@ class World:
     levels: dict[int, ModuleFile] = field(default_factory=dict)
     entries: dict[int, dict[str, Any]] = field(default_factory=dict)  # what stands in the catalog beside
     packages: list[dict[str, Any]] = field(default_factory=list)  # to which the catalog gives levels
+    builds: dict[str, dict[str, Any]] = field(default_factory=dict)  # other kernel builds in the catalog
     sign: Callable[[bytes], bytes] = bytes  # what the publisher makes of the catalog
     options: dict[str, Any] = field(default_factory=dict)
 
@@ -60,7 +61,8 @@ class World:
                 }
                 for number, file in self.levels.items()
             }
-            builds = {BUILD_ID: {"version": "#1", "levels": levels, "packages": self.packages}}
+            ours = {"version": "#1", "levels": levels, "packages": self.packages}
+            builds = {BUILD_ID: ours, **self.builds}
             return self.sign(yaml.safe_dump({"schema": 1, "release": RELEASE, "builds": builds}).encode())
         name = path.rpartition("/")[2].removesuffix(".ko")
         return next((data for data, file in self.kernel.images.items() if file.name == name), None)

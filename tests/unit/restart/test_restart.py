@@ -233,6 +233,13 @@ def test_no_approval_no_boot(site: Site) -> None:
     assert site.done == [] and site.world.lines == [] and record.read_restart(site.host) is None
 
 
+def test_a_level_by_hand_of_another_kernel_keeps_no_host_here(site: Site) -> None:
+    held = Record(ledger_id=LEDGER, rev=3, by_hand=ByHand(1, "mine", 3, "cc" * 20))
+    write_record(site.host.settings.record_file, held)
+    assert site.leave().result is True
+    assert read_record(site.host.settings.record_file).by_hand == held.by_hand
+
+
 def test_a_drain_that_takes_too_long(site: Site) -> None:
     site.during = lambda: site.pause(50)
     done = site.leave(deadline=40)

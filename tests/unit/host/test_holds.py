@@ -1,0 +1,310 @@
+"""What a level set by hand holds, and for which kernel: apply and the next boot must say the same."""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Callable
+
+import pytest
+
+from livepatch_core.errors import LivepatchError
+from livepatch_core.host import armed, boot, byhand, move, nextboot, persist, soak, status
+from livepatch_core.host.approval import Approval, Grant, accept, by_hand, judge
+from livepatch_core.host.byhand import Order
+from livepatch_core.host.move import Wish
+from livepatch_core.host.record import Record
+from livepatch_core.host.settings import Policy
+from livepatch_core.words import Kind, OnStall
+from tests.unit.host.boundaries import Killed
+from tests.unit.host.fakekernel import BUILD_ID, _note
+from tests.unit.host.world import World
+
+OTHER = "bb" * 20  # the build-id of another kernel
+ORDER = Order("a test")
+
+
+def both(rev: int, level: int, *builds: str) -> Approval:
+    """The same level for each of two kernel builds, or of those named."""
+    return Approval("a", rev, dict.fromkeys(builds or (BUILD_ID, OTHER), Grant(level, "0" * 64)))
+
+
+def bounds(record: Record) -> list[int | None]:
+    return [nextboot.bound_of(record, build) for build in (BUILD_ID, OTHER)]
+
+
+def refusal(act: Callable[[], object]) -> Kind:
+    with pytest.raises(LivepatchError) as caught:
+        act()
+    return caught.value.kind
+
+
+@pytest.fixture
+def approved() -> Record:
+    """Level 2 of both kernel builds, by rev 5."""
+    return accept(both(5, 2), Record(), BUILD_ID)
+
+
+@pytest.fixture
+def rolled_back(world: World) -> World:
+    """Levels 1 and 2 are kept over a boot; the newest approval, rev 3, is a rollback to 1."""
+    unit = world.directory / "livepatch-boot.service"
+    unit.touch()
+    world.options.update(boot_unit=unit, off_file=world.directory / "off", soak=600.0)
+    for rev, level in ((1, 1), (2, 2)):
+        assert move.move(world.host, Wish(approval=world.approval(rev, level))).result is True
+        assert persist.persist(world.host).result is True
+        found = armed.read_armed(world.host)
+        assert found is not None
+        soak._prove(world.host, found)
+    assert world.apply(approval=world.approval(3, 1)).result is True
+    return world
+
+
+def next_boot(world: World) -> int:
+    level: int = status.status(world.host)["next_boot"]["level"]
+    return level
+
+
+def booted(world: World) -> list[str]:
+    """What the boot unit loads."""
+    boot.stop(world.host)
+    world.kernel.boot("boot-2")
+    assert boot.start(world.host).result is True
+    return world.patches
+
+
+# -- a level that was not reached --------------------------------------------------------------------------
+
+
+def refuses(world: World) -> None:
+    world.kernel.refuses = errno.EBUSY
+
+
+def stalls(world: World) -> None:
+    world.kernel.stalls.add(("lp_2", True))
+
+
+def stalls_both_ways(world: World) -> None:
+    world.kernel.stalls |= {("lp_2", True), ("lp_2", False)}
+
+
+def taken_back(world: World) -> None:
+    world.kernel.takes_back.add("lp_2")
+
+
+FAILURES = (refuses, stalls, stalls_both_ways, taken_back)
+
+
+def well_again(world: World) -> None:
+    world.kernel.refuses = 0
+    world.kernel.stalls.clear()
+    world.kernel.takes_back.clear()
+    world.kernel.settle()
+
+
+@pytest.mark.parametrize("fails", FAILURES, ids=lambda one: one.__name__)
+def test_a_level_by_hand_that_was_not_reached_is_not_held(
+    rolled_back: World, fails: Callable[[World], None]
+) -> None:
+    fails(rolled_back)
+    assert rolled_back.apply(2).result is False
+    well_again(rolled_back)
+    assert (rolled_back.record.by_hand, rolled_back.record.bounds) == (None, {BUILD_ID: 1})
+    assert rolled_back.apply(approval=rolled_back.approval(3, 1)).result is True
+    assert next_boot(rolled_back) == 1
+    assert booted(rolled_back) == ["lp_1"]
+
+
+@pytest.mark.parametrize("fails", FAILURES, ids=lambda one: one.__name__)
+def test_the_newest_level_that_was_not_reached_lifts_no_bound(
+    rolled_back: World, fails: Callable[[World], None]
+) -> None:
+    rolled_back.options["policy"] = Policy.NEWEST
+    del rolled_back.levels[3]
+    fails(rolled_back)
+    assert rolled_back.apply().result is False
+    well_again(rolled_back)
+    assert rolled_back.record.bounds == {BUILD_ID: 1}
+    assert booted(rolled_back) == ["lp_1"]
+
+
+def test_what_was_held_before_is_held_after_it(rolled_back: World) -> None:
+    assert rolled_back.apply(0).result is True
+    before = rolled_back.record.by_hand
+    stalls(rolled_back)
+    assert rolled_back.apply(2).kind is Kind.REVERSED
+    assert rolled_back.record.by_hand == before
+    assert next_boot(rolled_back) == 0
+
+
+def test_a_second_step_that_fails_leaves_no_hold_either(rolled_back: World) -> None:
+    """Up by way of 0: it came to 0 and not to 2, so the approval decides where it goes now."""
+    assert rolled_back.apply(0).result is True
+    assert rolled_back.apply(approval=rolled_back.approval(4, 3)).kind is None
+    assert rolled_back.apply(approval=rolled_back.approval(5, 1)).result is True
+    refuses(rolled_back)
+    assert rolled_back.apply(3).result is False
+    well_again(rolled_back)
+    assert rolled_back.record.by_hand is None
+    assert rolled_back.apply(approval=rolled_back.approval(5, 1)).result is True
+
+
+def test_a_level_left_in_transition_is_held(rolled_back: World) -> None:
+    """As it was asked for: it may be reached at any time."""
+    stalls(rolled_back)
+    assert rolled_back.apply(2, on_stall=OnStall.KEEP).kind is Kind.STALLED
+    held = rolled_back.record.by_hand
+    assert held is not None
+    assert held.level == 2
+
+
+def test_killed_while_it_is_reversed(rolled_back: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    stalls(rolled_back)
+    real = rolled_back.kernel.write_enabled
+
+    def die(*arguments: object) -> None:
+        real(*arguments)  # type: ignore[arg-type]
+        raise Killed
+
+    with monkeypatch.context() as patch:
+        patch.setattr("livepatch_core.kernel.control.write_enabled", die)
+        with pytest.raises(Killed):
+            rolled_back.apply(2)
+    well_again(rolled_back)
+    assert rolled_back.record.by_hand is None
+    assert booted(rolled_back) == ["lp_1"]
+
+
+@pytest.mark.parametrize("level", [0, 1])
+def test_the_way_down_is_held_though_it_stalled(rolled_back: World, level: int) -> None:
+    """Somebody found the level bad: the next boot must not load it again."""
+    assert rolled_back.apply(approval=rolled_back.approval(4, 2)).result is True
+    rolled_back.kernel.stalls |= {("lp_2", False), ("lp_1", True)}
+    assert rolled_back.revert(level).kind is Kind.REVERSED
+    held = rolled_back.record.by_hand
+    assert held is not None
+    assert held.level == level
+    assert rolled_back.apply(approval=rolled_back.approval(4, 2)).kind is Kind.SUPERSEDED
+    well_again(rolled_back)
+    assert booted(rolled_back) == ([f"lp_{level}"] if level else [])
+
+
+# -- another ledger ----------------------------------------------------------------------------------------
+
+
+def test_the_first_approval_of_an_adopted_ledger_ends_the_hold(rolled_back: World) -> None:
+    """Also at the very rev that was given with it."""
+    assert rolled_back.apply(0).result is True
+    assert byhand.adopt_ledger(rolled_back.host, "ledger-2", 5, ORDER).result is True
+    assert next_boot(rolled_back) == 0
+    assert rolled_back.apply(approval=rolled_back.approval(5, 2, "ledger-2")).result is True
+    assert rolled_back.record.by_hand is None
+    assert next_boot(rolled_back) == 2
+    assert booted(rolled_back) == ["lp_2"]
+
+
+def test_a_lost_record_boots_nothing_until_the_host_is_told_again(rolled_back: World) -> None:
+    """What was approved is not known any more: it may have been a rollback."""
+    rolled_back.host.settings.record_file.unlink()
+    assert byhand.adopt_ledger(rolled_back.host, "ledger-1", 3, ORDER).result is True
+    assert next_boot(rolled_back) == 0
+    assert booted(rolled_back) == []
+    assert rolled_back.apply(approval=rolled_back.approval(3, 1)).result is True
+    assert next_boot(rolled_back) == 1
+
+
+@pytest.mark.parametrize("how", ["by hand", "newest"])
+def test_after_a_lost_record_every_word_counts(rolled_back: World, how: str) -> None:
+    rolled_back.host.settings.record_file.unlink()
+    assert byhand.adopt_ledger(rolled_back.host, "ledger-1", 3, ORDER).result is True
+    booted(rolled_back)
+    if how == "newest":
+        rolled_back.options["policy"] = Policy.NEWEST
+        del rolled_back.levels[3]
+    assert rolled_back.apply(1 if how == "by hand" else None).result is True
+    assert next_boot(rolled_back) == (1 if how == "by hand" else 2)
+
+
+# -- another kernel ----------------------------------------------------------------------------------------
+
+
+def test_a_level_by_hand_binds_its_own_kernel(approved: Record) -> None:
+    _, record = by_hand(1, "a trial", approved, BUILD_ID)
+    assert refusal(lambda: judge(both(5, 2), record, BUILD_ID)) is Kind.SUPERSEDED
+    target, after = judge(both(5, 2), record, OTHER)
+    assert (target.level, after.by_hand) == (2, record.by_hand)
+    assert bounds(after) == [1, 2], "back in the first kernel it holds"
+
+
+def test_level_0_by_hand_binds_every_kernel(approved: Record) -> None:
+    _, record = by_hand(0, "unhealthy", approved, BUILD_ID)
+    assert refusal(lambda: judge(both(5, 2), record, OTHER)) is Kind.SUPERSEDED
+
+
+def test_a_level_of_a_kernel_that_is_not_known_binds_every_kernel(approved: Record) -> None:
+    _, record = by_hand(1, "a trial", approved, "")
+    assert refusal(lambda: judge(both(5, 2), record, OTHER)) is Kind.SUPERSEDED
+
+
+def test_a_newer_approval_of_the_other_kernel_keeps_what_was_taken_back_here(approved: Record) -> None:
+    _, record = by_hand(1, "stalls", approved, BUILD_ID)
+    _, after = judge(both(6, 2, OTHER), record, OTHER)
+    assert (after.by_hand, bounds(after)) == (None, [1, 2])
+
+
+@pytest.mark.parametrize(
+    ("before", "now", "expected"),
+    [
+        ((1, BUILD_ID), (1, OTHER), [1, 1]),
+        ((1, BUILD_ID), (0, OTHER), [0, 0]),
+        ((0, BUILD_ID), (1, OTHER), [0, 1]),
+        ((0, BUILD_ID), (1, BUILD_ID), [1, 0]),
+        ((1, BUILD_ID), (3, BUILD_ID), [3, 2]),
+    ],
+)
+def test_a_hold_forgets_no_other(
+    approved: Record, before: tuple[int, str], now: tuple[int, str], expected: list[int]
+) -> None:
+    _, record = by_hand(before[0], "stalls", approved, before[1])
+    _, record = by_hand(now[0], "a trial", record, now[1])
+    assert bounds(record) == expected
+
+
+@pytest.mark.parametrize("build", [BUILD_ID, OTHER])
+def test_level_0_again_is_one_hold(approved: Record, build: str) -> None:
+    """As a highstate with livepatch.absent says it each time: lifted, what was approved decides."""
+    _, record = by_hand(0, "unhealthy", approved, BUILD_ID)
+    _, record = by_hand(0, "unhealthy", record, build)
+    assert bounds(record) == [0, 0]
+    assert bounds(record.unhold()) == [2, 2]
+
+
+def test_a_hold_that_is_replaced_leaves_no_bound_on_its_own_kernel(approved: Record) -> None:
+    _, record = by_hand(0, "unhealthy", approved, BUILD_ID)
+    _, record = by_hand(1, "a trial", record, BUILD_ID)
+    assert bounds(record.unhold()) == [2, 0]
+
+
+def in_another_kernel(world: World) -> None:
+    boot.stop(world.host)
+    world.kernel.boot("boot-2")
+    world.kernel._write("sys/kernel/notes", _note(OTHER))
+
+
+def test_a_host_in_another_kernel_goes_where_it_is_told(rolled_back: World) -> None:
+    """And what it was told by hand in the first one holds when it comes back there."""
+    approval = rolled_back.approval(4, 1)
+    approval["builds"][OTHER] = {"level": 0}
+    assert rolled_back.apply(approval=approval).result is True
+    assert rolled_back.apply(2).result is True
+    in_another_kernel(rolled_back)
+    assert rolled_back.apply(approval=approval).result is True
+    assert booted(rolled_back) == ["lp_2"]
+    assert rolled_back.apply(approval=approval).kind is Kind.SUPERSEDED
+
+
+def test_the_newest_level_of_another_kernel_is_asked_for(rolled_back: World) -> None:
+    assert rolled_back.apply(2).result is True
+    in_another_kernel(rolled_back)
+    rolled_back.options["policy"] = Policy.NEWEST
+    assert rolled_back.apply().kind is Kind.UNCOVERED  # and not superseded
