@@ -233,7 +233,9 @@ class TestReactor:
         tag = f"salt/beacon/{minion}/livepatch/drift"
         with caplog.at_level(logging.ERROR):
             chunks = reactor.reactions(tag, {"id": minion}, ["salt://livepatch/reactor/changed.sls"])
-        assert not caplog.records
+        # Not what Salt's event loops of earlier tests complain of when they are collected.
+        rendering = ("salt.utils.reactor", "salt.template", "salt.renderers")
+        assert [one for one in caplog.records if one.name.startswith(rendering)] == []
         (chunk,) = chunks
         assert (chunk["state"], chunk["fun"]) == ("local", "saltutil.refresh_grains")
         assert (chunk["tgt"], chunk["tgt_type"]) == ([minion], "list")
