@@ -105,10 +105,11 @@ class Patchable:
         return {line.split()[0] for line in self.guest.exec("cat /proc/modules").text.splitlines()}
 
     def until_patching(self, patch: str, seconds: float = 0) -> None:
-        """Wait until the patch is in transition, and so for ``seconds``."""
+        """Wait until the patch is in transition, and so for ``seconds``; at most as long as an act may take.
+        It starts no process to read with: those would keep the processor from the act itself."""
         file = f"/sys/kernel/livepatch/{patch}/transition"
-        script = f'until [ "$(cat {file} 2>/dev/null)" = 1 ]; do sleep 0.02; done; sleep {seconds}'
-        self.guest.exec(script, timeout=60, check=True)
+        is_on = f'{{ read -r on <{file}; }} 2>/dev/null && [ "$on" = 1 ]'
+        self.guest.exec(f"until {is_on}; do sleep 0.02; done; sleep {seconds}", timeout=300, check=True)
 
     def journal(self) -> bytes:
         """Empty on a host that never acted."""

@@ -117,7 +117,7 @@ def _without_level(host: HostFacts, question: Question) -> tuple[Group, str] | N
     if build_id in question.testing and not question.options.allow_testing:
         return Group.UNCOVERED, f"level {wanted} is in testing for kernel build {build_id}: see allow_testing"
     if wanted in host.quarantined:
-        return Group.QUARANTINED, f"level {wanted} is held back there: it failed on this very host"
+        return Group.QUARANTINED, f"level {wanted} failed there, or may have: see livepatch.release"
     return None
 
 

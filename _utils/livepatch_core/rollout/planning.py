@@ -71,9 +71,7 @@ def make_plan(
     question = Question(options, grants, blocked, frozenset(testing), version, closed, arrivals)
     placed = [_placing(host, question, back) for host in sorted(hosts, key=lambda one: one.minion)]
     resting = {one.minion for one in hosts if one.level == question.wanted(one.build_id or "")}
-    resting -= {one.minion for one in placed if one.method is not Method.LIVEPATCH}
-    ordered = in_order((one for one in placed if one.group is Group.ELIGIBLE), options.seed)
-    ordered.sort(key=lambda one: one.minion in resting)  # a canary is to have something to show
+    ordered = _in_turn(placed, resting, options.seed)
     check_named(options, placed, ordered)
     first = choose(ordered, options)
     away = sum(one.group in LATECOMERS for one in placed)
@@ -100,6 +98,13 @@ def make_plan(
         arrivals={release: dict(builds) for release, builds in sorted(arrivals.items())},
     )
     return replace(plan, notes=remarks(plan, {one.minion: one for one in hosts}, version))
+
+
+def _in_turn(placed: Iterable[Placing], resting: Collection[str], seed: int) -> list[Placing]:
+    """The eligible ones. resting: who is at its level already; those that are approved, and not told to move,
+    come last, as a canary is to have something to show."""
+    ordered = in_order((one for one in placed if one.group is Group.ELIGIBLE), seed)
+    return sorted(ordered, key=lambda one: one.method is Method.LIVEPATCH and one.minion in resting)
 
 
 def _meant(

@@ -57,7 +57,7 @@ def advance(state: State) -> Step | Rest:
         return Block()
     if state.block_wanted and not state.blocked:
         return Write(Type.BLOCK, {"act": f"{state.id}/block"})
-    away = [name for name in _never_back(state) if state.t < state.strays[name]]
+    away = [name for name in state.strays if state.is_stray(name)]
     if away:
         return Rest(f"{len(away)} hosts that did not come back from their restart")
     return Write(Type.ENDED, _end(state))

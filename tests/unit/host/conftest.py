@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from livepatch_core.host import armed, move, persist, soak
+from livepatch_core.host.move import Wish
 from livepatch_core.modulefile.model import Function, PatchedObject
 from tests.unit.host.fakekernel import FUNCTION, module
 from tests.unit.host.world import World, build_world
@@ -23,3 +25,18 @@ def levels(world: World) -> World:
 @pytest.fixture
 def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
     return levels(build_world(tmp_path, monkeypatch))
+
+
+@pytest.fixture
+def kept(world: World) -> World:
+    """Levels 1 and 2 are kept over a boot, the unit is enabled, level 2 is approved."""
+    unit = world.directory / "livepatch-boot.service"
+    unit.touch()
+    world.options.update(boot_unit=unit, off_file=world.directory / "off", soak=600.0)
+    for rev, level in ((1, 1), (2, 2)):
+        assert move.move(world.host, Wish(approval=world.approval(rev, level))).result is True
+        assert persist.persist(world.host).result is True
+        found = armed.read_armed(world.host)
+        assert found is not None
+        soak._prove(world.host, found)
+    return world

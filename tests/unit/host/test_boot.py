@@ -37,21 +37,6 @@ from tests.unit.host.world import World
 OTHER = "bb" * 20  # the build-id of another kernel
 
 
-@pytest.fixture
-def kept(world: World) -> World:
-    """Levels 1 and 2 are kept over a boot, the unit is enabled, level 2 is approved."""
-    unit = world.directory / "livepatch-boot.service"
-    unit.touch()
-    world.options.update(boot_unit=unit, off_file=world.directory / "off", soak=600.0)
-    for rev, level in ((1, 1), (2, 2)):
-        assert move.move(world.host, Wish(approval=world.approval(rev, level))).result is True
-        assert persist.persist(world.host).result is True
-        found = armed.read_armed(world.host)
-        assert found is not None
-        soak._prove(world.host, found)
-    return world
-
-
 def next_boot(world: World) -> dict[str, object]:
     said: dict[str, object] = status.status(world.host)["next_boot"]
     return said
