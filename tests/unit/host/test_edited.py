@@ -20,7 +20,7 @@ from livepatch_core.host.apply import apply
 from livepatch_core.host.move import Wish
 from livepatch_core.host.quarantine import Ward, Warded
 from tests.unit.host.fakekernel import BUILD_ID
-from tests.unit.host.test_boot import blocked, kept, restarted  # noqa: F401  a fixture
+from tests.unit.host.test_boot import blocked, restarted
 from tests.unit.host.world import World
 
 VALUES = (None, -1, float("nan"), "x", [1], ["x"], {"x": 1})
@@ -90,7 +90,7 @@ def everything_written(world: World) -> None:
 
 
 @pytest.mark.parametrize(("name", "act"), [(name, act) for name, acts in READ_BY.items() for act in acts])
-def test_any_edit(kept: World, name: str, act: str, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: F811
+def test_any_edit(kept: World, name: str, act: str, monkeypatch: pytest.MonkeyPatch) -> None:
     everything_written(kept)
     monkeypatch.setattr(os, "fsync", lambda descriptor: None)
     state = kept.host.settings.state_dir
