@@ -109,8 +109,8 @@ def apply(
     (``livepatch:approval``); with no approval it holds its level. A second call changes nothing.
 
     level
-        An integer from 0, given by hand. Needs ``reason``, and holds until an approval of a higher rev
-        arrives.
+        An integer from 0, given by hand. Needs ``reason``, and holds until this kernel build is
+        approved a level anew.
     reason
         Why; goes into the host's journal.
     approval

@@ -51,7 +51,7 @@ def applied(
         Any name; nothing is read from it.
     level
         ``approved`` (default): where the host's approval in pillar says. An integer: that level, by hand;
-        needs ``reason``, and holds until an approval of a higher rev arrives. ``newest``: the newest
+        needs ``reason``, and holds until this kernel build is approved anew. ``newest``: the newest
         released level, on minions whose own configuration has ``policy: newest``.
     reason
         Why, for a level given as an integer; goes into the host's journal.
@@ -95,7 +95,7 @@ def absent(name, reason=None, on_stall=None, deadline=None):
     name
         Any name.
     reason
-        Why; needed, as this is a level by hand: it holds until an approval of a higher rev arrives.
+        Why; needed, as this is a level by hand: it holds until this kernel build is approved anew.
     on_stall, deadline
         As for :py:func:`livepatch.apply`.
 

@@ -3,6 +3,7 @@ backwards to the newer kernel.
 
 python benchmarks/build_corpus.py --cache DIR build [--sample 40] [--seed 1] # resumable; prints the table
 python benchmarks/build_corpus.py --cache DIR build --workers 2 # two files at once
+python benchmarks/build_corpus.py --cache DIR build --skip 204 # from the 205th on
 python benchmarks/build_corpus.py --cache DIR build --again fan-out failed # judges these once more
 python benchmarks/build_corpus.py --cache DIR table
 
@@ -365,6 +366,7 @@ def main() -> None:
     parser.add_argument("--cache", type=Path, required=True)
     parser.add_argument("--results", type=Path)
     parser.add_argument("--sample", type=int, default=0, help="how many files, in --seed's order; 0 = all")
+    parser.add_argument("--skip", type=int, default=0, help="how many files at the beginning are left out")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--again", nargs="*", default=(), help="outcomes and refusals to judge once more")
     parser.add_argument("--workers", type=int, default=1, help="files judged at once")
@@ -378,7 +380,8 @@ def main() -> None:
         paths = corpus.ordered(arguments.seed)
         total = len(paths)
         again = frozenset(arguments.again)
-        run(corpus, results, paths[: arguments.sample or total], again, arguments.workers)
+        until = arguments.skip + arguments.sample if arguments.sample else total
+        run(corpus, results, paths[arguments.skip : until], again, arguments.workers)
     print(table(read_results(results), total))
 
 

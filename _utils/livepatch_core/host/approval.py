@@ -28,10 +28,12 @@ class Source(Word):
 
 @dataclass(frozen=True)
 class Grant:
-    """The level one kernel build may have; ``sha256`` is None exactly for level 0."""
+    """The level one kernel build may have; ``sha256`` is None exactly for level 0. since: the rev at which
+    that was said, where it is handed out once more beside what a later one says of other builds."""
 
     level: int
     sha256: str | None
+    since: int | None = None
 
 
 @dataclass(frozen=True)
@@ -45,6 +47,11 @@ class Approval:
         """Names the content: two approvals of one rev that differ must not both be obeyed."""
         content = {build: [grant.level, grant.sha256] for build, grant in self.builds.items()}
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+    def since(self, build: str) -> int:
+        """The rev at which it was said what ``build`` may have; that of the whole where nothing is said."""
+        grant = self.builds.get(build)
+        return self.rev if grant is None or grant.since is None else grant.since
 
 
 @dataclass(frozen=True)
@@ -91,14 +98,18 @@ def parse_approval(value: object) -> Approval:
 def _parse_grant(build: str, value: object) -> Grant:
     if not isinstance(value, Mapping):
         raise _hold(f"the approval's entry for kernel build {build} is not a mapping")
-    level, sha256 = value.get("level"), value.get("sha256")
+    level, sha256, since = value.get("level"), value.get("sha256"), value.get("since")
+    if since is not None and (type(since) is not int or since < 1):
+        raise _hold(
+            f"the approval's entry for kernel build {build} is of rev {since!r}, not an integer from 1"
+        )
     if type(level) is not int or level < 0:
         raise _hold(f"the approval's level for kernel build {build} is {level!r}, not an integer from 0")
     if level == 0:
-        return Grant(0, None)
+        return Grant(0, None, since)
     if not isinstance(sha256, str) or len(sha256) != DIGEST_LENGTH or set(sha256) - set("0123456789abcdef"):
         raise _hold(f"the approval for kernel build {build} carries no SHA-256 of level {level}")
-    return Grant(level, sha256)
+    return Grant(level, sha256, since)
 
 
 def judge(approval: Approval, record: Record, build_id: str) -> tuple[Target, Record]:
@@ -132,11 +143,12 @@ def accept(approval: Approval, record: Record, build_id: str) -> Record:
         )
     if approval.rev == record.rev and record.approval_digest not in ("", approval.digest):
         raise _superseded(f"This host has acted on another approval of the same rev {record.rev}")
-    held = record.by_hand
-    if held is not None and held.binds(build_id) and approval.rev <= held.above_rev:
-        raise held_by_hand(held, f"approval rev {approval.rev} is not newer than that")
+    held, since = record.by_hand, approval.since(build_id)
+    if held is not None and held.binds(build_id) and since <= held.above_rev:
+        raise held_by_hand(held, f"what was approved for this kernel build, at rev {since}, is not newer")
     levels = {build: grant.level for build, grant in approval.builds.items()}
-    return record.accept(approval.ledger_id, approval.rev, approval.digest, levels)
+    revs = {build: approval.since(build) for build in levels}
+    return record.accept(approval.ledger_id, approval.rev, approval.digest, levels, revs, build_id)
 
 
 def held_by_hand(held: ByHand, why: str) -> LivepatchError:
@@ -144,7 +156,7 @@ def held_by_hand(held: ByHand, why: str) -> LivepatchError:
         Kind.SUPERSEDED,
         f"This host was told by hand to be at level {held.level} ({held.reason}), and {why}; nothing was "
         "changed.",
-        remedy="Approve a level with a higher rev, or lift the hold (livepatch.unhold).",
+        remedy="Approve a level of this kernel build anew, or lift the hold (livepatch.unhold).",
     )
 
 

@@ -67,11 +67,10 @@ def read_choice(host: Host, kernel: str | None, record: Record) -> Choice:
 def bound_of(record: Record, kernel: str) -> int | None:
     """The highest level that this kernel build may have, None where the host was never told one.
 
-    A level by hand outranks the approval until a higher rev arrives, at boot as ever. It is one of the
-    kernel build it was given for; only level 0 means the same to all.
+    A level by hand outranks the approval until a newer one arrives, at boot as ever.
     """
     held = record.by_hand
-    if held is not None and (held.level == 0 or held.kernel == kernel):
+    if held is not None and (held.everywhere or held.kernel == kernel):
         return held.level
     return record.bounds.get(kernel)
 

@@ -22,17 +22,23 @@ SCHEMA = 1
 
 @dataclass(frozen=True)
 class ByHand:
-    """A level set by hand; it holds against approvals up to ``above_rev``. kernel: the build it is one of."""
+    """A level set by hand; it holds against what was approved up to ``above_rev``. kernel: the build it is
+    one of. here_only: level 0, but of that build alone: another one has been approved a level since."""
 
     level: int
     reason: str
     above_rev: int
     kernel: str = ""
+    here_only: bool = False
+
+    @property
+    def everywhere(self) -> bool:
+        """Level numbers of two builds have nothing in common, only level 0 means the same to all."""
+        return self.level == 0 and not self.here_only
 
     def binds(self, kernel: str) -> bool:
-        """Whether it is meant for ``kernel``: level numbers of two builds have nothing to do with each other,
-        only level 0 means the same to all."""
-        return self.level == 0 or self.kernel in ("", kernel)
+        """Whether it is meant for ``kernel``."""
+        return self.everywhere or self.kernel in ("", kernel)
 
 
 @dataclass(frozen=True)
@@ -82,27 +88,44 @@ class Record:
     intent: Intent | None = None  # the act under way, or the one that its process did not live to end
     other: Mapping[str, Any] = field(default_factory=dict)  # keys of a newer version, kept as they are
 
-    def accept(self, ledger_id: str, rev: int, digest: str, levels: Mapping[str, int]) -> Record:
+    def accept(
+        self,
+        ledger_id: str,
+        rev: int,
+        digest: str,
+        levels: Mapping[str, int],
+        since: Mapping[str, int],
+        kernel: str,
+    ) -> Record:
         """The record of a host that obeys this approval from now on, whether it can be carried out or not.
 
         levels: for each kernel build that it names. For another one what the host was told last goes on: that
-        is a level set by hand, if there is one.
+        is a level set by hand, if there is one. since: the rev at which each of them was said; one that is
+        handed out once more beside a newer one is not newer than what was said by hand in between. kernel:
+        the build that runs.
         """
-        ends = self.by_hand is not None and rev > self.by_hand.above_rev
+        held, bounds = self.by_hand, {**self.bounds, **levels}
+        if held is not None:
+            newer = {build for build in levels if since[build] > held.above_rev}
+            if held.kernel in newer or (not held.kernel and newer):
+                counts = {one: level for one, level in levels.items() if one in newer or not held.binds(one)}
+                held, bounds = None, {**self.bounds, **self._held(), **counts}
+            elif held.everywhere and kernel in newer:
+                held = dataclasses.replace(held, here_only=True)
         return dataclasses.replace(
             self,
             ledger_id=ledger_id,
             rev=rev,
             approval_digest=digest,
             approved=dict(levels),
-            bounds={**self.bounds, **(self._held() if ends else {}), **levels},
-            by_hand=None if ends else self.by_hand,
+            bounds=bounds,
+            by_hand=held,
         )
 
     def _held(self) -> dict[str, int]:
-        """What the level set by hand says, by kernel build; level 0 means the same to all."""
+        """What the level set by hand says, by kernel build."""
         assert self.by_hand is not None
-        others = self.bounds if self.by_hand.level == 0 else ()
+        others = self.bounds if self.by_hand.everywhere else ()
         return dict.fromkeys((*others, self.by_hand.kernel), self.by_hand.level)
 
     def take_newest(self, kernel: str) -> Record:

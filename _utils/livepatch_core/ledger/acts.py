@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from typing import Any
 
 from livepatch_core.catalog.author import Author
@@ -15,6 +16,7 @@ from livepatch_core.ledger.store import writing
 from livepatch_core.words import Kind
 
 NO_DETAIL: Mapping[str, Any] = {}
+NEVER = (0, "{}")  # the rev and the grants of a host that was never approved anything
 NAMES_IN_ENTRY = 50  # an entry of ten thousand names says how many; the approvals themselves carry its rev
 
 
@@ -125,14 +127,17 @@ def count(connection: sqlite3.Connection, table: str) -> int:
 
 
 def _merged(connection: sqlite3.Connection, names: list[str], grants: Grants) -> dict[str, str]:
-    """Each host's grants with the new ones over them; hosts that had the same are worked out once."""
-    had = dict(
-        connection.execute("SELECT minion, builds FROM approval JOIN grants USING (digest)").fetchall()
-    )
-    wanted: dict[str, str] = {}
-    for text in {had.get(name, "{}") for name in names}:
-        wanted[text] = encode_grants({**decode_grants(text), **grants})
-    return {name: wanted[had.get(name, "{}")] for name in names}
+    """Each host's grants with the new ones over them; hosts that had the same are worked out once.
+
+    Those of other kernel builds keep the rev they were said at: what was told by hand since is newer.
+    """
+    rows = connection.execute("SELECT minion, rev, builds FROM approval JOIN grants USING (digest)")
+    had = {minion: (rev, text) for minion, rev, text in rows}
+    wanted: dict[tuple[int, str], str] = {}
+    for rev, text in {had.get(name, NEVER) for name in names}:
+        kept = {build: replace(one, since=one.since or rev) for build, one in decode_grants(text).items()}
+        wanted[rev, text] = encode_grants({**kept, **grants})
+    return {name: wanted[had.get(name, NEVER)] for name in names}
 
 
 def _frozen(connection: sqlite3.Connection, names: list[str]) -> list[Freeze]:

@@ -16,10 +16,15 @@ FLEET = ""  # the name of everybody, where a minion's id stands for one host; no
 
 @dataclass(frozen=True)
 class Grant:
-    """The level one kernel build may have; ``sha256`` is None exactly for level 0."""
+    """The level one kernel build may have; ``sha256`` is None exactly for level 0. since: the rev of the
+    write that said so, None where it is the host's newest."""
 
     level: int
     sha256: str | None
+    since: int | None = None
+
+    def document(self) -> dict[str, Any]:
+        return {"level": self.level, "sha256": self.sha256, **({"since": self.since} if self.since else {})}
 
 
 Grants = Mapping[str, Grant]  # by kernel build
@@ -50,19 +55,22 @@ class HostApproval:
 
     def document(self, ledger_id: str) -> dict[str, Any]:
         """What a host obeys (host/approval.py parses exactly this)."""
-        builds = {build: {"level": one.level, "sha256": one.sha256} for build, one in self.grants.items()}
+        builds = {build: one.document() for build, one in self.grants.items()}
         return {"ledger_id": ledger_id, "rev": self.rev, "builds": builds}
 
 
 def encode_grants(grants: Grants) -> str:
     """The one spelling of ``grants``; equal ones are stored once, under their digest."""
-    return json.dumps({build: [one.level, one.sha256] for build, one in grants.items()}, sort_keys=True)
+    written = {
+        build: [one.level, one.sha256, *([one.since] if one.since else [])] for build, one in grants.items()
+    }
+    return json.dumps(written, sort_keys=True)
 
 
 def decode_grants(text: str) -> Grants:
     """Raises LivepatchError (journal) for what ``encode_grants`` did not write."""
     try:
-        return {build: Grant(level, sha256) for build, (level, sha256) in decode(text).items()}
+        return {build: Grant(*written) for build, written in decode(text).items()}
     except (ValueError, TypeError, AttributeError) as problem:
         raise _damaged(text) from problem
 

@@ -5,13 +5,15 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections.abc import Collection, Iterable
+from dataclasses import replace
+from math import inf
 from pathlib import Path
 from typing import Any, Optional
 
 from livepatch_core.catalog.author import Author
 from livepatch_core.catalog.settings import Master
 from livepatch_core.ledger.acts import approve_within, ledger_id
-from livepatch_core.ledger.model import FLEET, Freeze, Grants, decode_grants
+from livepatch_core.ledger.model import FLEET, Freeze, Grant, Grants, decode_grants, encode_grants
 from livepatch_core.ledger.store import ledger_file, reading, writing
 
 REQUEST = "request"  # the key of an entry's detail that names the rollout's act
@@ -70,21 +72,26 @@ def _found(connection: sqlite3.Connection, request: str) -> Optional[int]:
 
 
 def _documents(connection: sqlite3.Connection, names: Collection[str]) -> list[dict[str, Any]]:
-    wanted, texts = set(names), dict[str, str]()
-    grouped: dict[str, list[str]] = {}
-    for minion, name, text in connection.execute(
-        "SELECT minion, digest, builds FROM approval JOIN grants USING (digest) ORDER BY minion"
+    """Hosts with the same levels together, which makes few jobs: of what one of them was told earlier than
+    another, the earlier rev is said. A hold by hand then ends at the host's next look into its pillar."""
+    wanted, texts = set(names), dict[str, list[str]]()
+    for minion, text in connection.execute(
+        "SELECT minion, builds FROM approval JOIN grants USING (digest) ORDER BY minion"
     ):
         if minion in wanted:
-            grouped.setdefault(name, []).append(minion)
-            texts[name] = text
+            texts.setdefault(text, []).append(minion)
+    grouped: dict[str, tuple[list[str], dict[str, Grant]]] = {}
+    for text, minions in sorted(texts.items()):
+        grants = decode_grants(text)
+        key = encode_grants({build: replace(one, since=None) for build, one in grants.items()})
+        hosts, said = grouped.setdefault(key, ([], dict(grants)))
+        hosts += minions
+        said.update({build: min(one, said[build], key=_earlier) for build, one in grants.items()})
     return [
-        {
-            "hosts": hosts,
-            "builds": {
-                build: {"level": one.level, "sha256": one.sha256}
-                for build, one in decode_grants(texts[name]).items()
-            },
-        }
-        for name, hosts in sorted(grouped.items())
+        {"hosts": sorted(hosts), "builds": {build: one.document() for build, one in said.items()}}
+        for _, (hosts, said) in sorted(grouped.items())
     ]
+
+
+def _earlier(grant: Grant) -> float:
+    return inf if grant.since is None else grant.since

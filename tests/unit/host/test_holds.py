@@ -9,7 +9,7 @@ import pytest
 
 from livepatch_core.errors import LivepatchError
 from livepatch_core.host import boot, byhand, nextboot, status
-from livepatch_core.host.approval import Approval, Grant, accept, by_hand, judge
+from livepatch_core.host.approval import Approval, Grant, accept, by_hand, judge, parse_approval
 from livepatch_core.host.byhand import Order
 from livepatch_core.host.record import Record
 from livepatch_core.host.settings import Policy
@@ -236,10 +236,44 @@ def test_a_level_of_a_kernel_that_is_not_known_binds_every_kernel(approved: Reco
     assert refusal(lambda: judge(both(5, 2), record, OTHER)) is Kind.SUPERSEDED
 
 
+def carried(rev: int, here: int, since: int, other: int) -> Approval:
+    """A write of ``rev`` for the other kernel, with which ``here``, said at ``since``, is handed out."""
+    return Approval("a", rev, {BUILD_ID: Grant(here, "0" * 64, since), OTHER: Grant(other, "0" * 64)})
+
+
 def test_a_newer_approval_of_the_other_kernel_keeps_what_was_taken_back_here(approved: Record) -> None:
     _, record = by_hand(1, "stalls", approved, BUILD_ID)
     _, after = judge(both(6, 2, OTHER), record, OTHER)
-    assert (after.by_hand, bounds(after)) == (None, [1, 2])
+    assert (after.by_hand, bounds(after)) == (record.by_hand, [1, 2])
+    assert refusal(lambda: judge(carried(7, 2, 5, 2), after, BUILD_ID)) is Kind.SUPERSEDED
+
+
+@pytest.mark.parametrize("level", [0, 1])
+def test_an_approval_for_another_kernel_build_does_not_end_a_hold_here(approved: Record, level: int) -> None:
+    """What is handed out once more with it was said before the hold."""
+    _, record = by_hand(level, "unhealthy", approved, BUILD_ID)
+    assert refusal(lambda: judge(carried(6, 2, 5, 3), record, BUILD_ID)) is Kind.SUPERSEDED
+    target, after = judge(carried(7, 2, 7, 3), record, BUILD_ID)
+    assert (target.level, after.by_hand) == (2, None)
+
+
+def test_level_0_by_hand_goes_on_in_its_own_kernel_when_the_other_is_approved_a_level(
+    approved: Record,
+) -> None:
+    _, record = by_hand(0, "unhealthy", approved, BUILD_ID)
+    target, record = judge(carried(6, 2, 5, 3), record, OTHER)
+    assert (target.level, bounds(record)) == (3, [0, 3])
+    target, record = judge(carried(7, 2, 5, 2), record, OTHER)
+    assert (target.level, bounds(record)) == (2, [0, 2])
+    assert refusal(lambda: judge(carried(7, 2, 5, 2), record, BUILD_ID)) is Kind.SUPERSEDED
+    _, record = judge(carried(8, 2, 8, 2), record, BUILD_ID)
+    assert (record.by_hand, bounds(record)) == (None, [2, 2])
+
+
+@pytest.mark.parametrize("since", [0, -1, "5", True, 1.0])
+def test_a_rev_that_is_none_is_refused(since: object) -> None:
+    builds = {BUILD_ID: {"level": 0, "since": since}}
+    assert refusal(lambda: parse_approval({"ledger_id": "a", "rev": 5, "builds": builds})) is Kind.UNAPPROVED
 
 
 @pytest.mark.parametrize(

@@ -56,6 +56,18 @@ def test_other_kernel_builds_keep_what_they_had(master: Master) -> None:
     assert set(hand_out(master.state_dir, "hv2")["builds"]) == {BUILD}
 
 
+def test_what_is_handed_out_once_more_says_since_when(master: Master) -> None:
+    """So that it does not end what was told by hand in between."""
+    approve(master, ["hv1"], grants(1, OTHER), BY)
+    for _ in range(2):
+        approve(master, ["hv1"], grants(2), BY)
+    approval = parse_approval(hand_out(master.state_dir, "hv1"))
+    assert (approval.since(OTHER), approval.since(BUILD)) == (1, 3)
+    approve(master, ["hv1"], grants(1, OTHER), BY)
+    approval = parse_approval(hand_out(master.state_dir, "hv1"))
+    assert (approval.since(OTHER), approval.since(BUILD)) == (4, 3)
+
+
 def test_frozen_host_is_handed_the_reason(master: Master) -> None:
     approve(master, ["hv1", "hv2"], grants(1), BY)
     freeze(master, ["hv1"], BY)

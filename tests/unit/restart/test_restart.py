@@ -205,7 +205,7 @@ def test_after_a_boot_an_undrain_that_fails_is_tried_again(site: Site) -> None:
 def test_a_newer_approval_during_the_drain_wins(site: Site) -> None:
     def newer() -> None:
         found = read_record(site.host.settings.record_file)
-        write_record(site.host.settings.record_file, found.accept(LEDGER, 4, "x", {}))
+        write_record(site.host.settings.record_file, found.accept(LEDGER, 4, "x", {}, {}, ""))
 
     site.during = newer
     done = site.leave()

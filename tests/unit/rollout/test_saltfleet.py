@@ -349,6 +349,17 @@ def test_documents_are_what_the_pillar_hands_out(stand: Stand, master: Master) -
     assert len(by_host["a"]) == 2
 
 
+def test_hosts_that_had_the_same_at_different_revs_are_told_together(stand: Stand, master: Master) -> None:
+    """The waves of an earlier rollout do not make a job each; the earliest rev is said of all."""
+    fleet = fleet_of(stand, master)
+    for number, host in enumerate("bca", 1):
+        fleet.approve(f"r0/{number}", [host], {"ff" * 20: GRANT})
+    (found,) = fleet.approve("r1/1", ["a", "b", "c"], {BUILD: GRANT})["documents"]
+    assert found["hosts"] == ["a", "b", "c"]
+    assert found["builds"]["ff" * 20]["since"] == 1
+    assert "since" not in found["builds"][BUILD]
+
+
 def test_frozen_hosts_are_said(stand: Stand, master: Master) -> None:
     fleet = fleet_of(stand, master)
     assert fleet.frozen(["a", "b"]) == {}
