@@ -482,7 +482,8 @@ def abort(rollout_id=None, why=None, *args, **kwargs):
 def rollback(rollout_id=None, scope="all", block=None, why=None, display_progress=None, *args, **kwargs):
     """
     Take the hosts back to the levels they came from: approved first and at once, also for hosts that are
-    away; then dispatched under the same limits, and verified. Also after it has ended.
+    away; then dispatched under the same limits, and verified. Also after it has ended, unless hosts of it
+    are approved for another level since.
 
     rollout_id
         The rollout; by default the one that is active.
@@ -768,6 +769,8 @@ def _command(verb, id, why, given, kwargs, args, display=None):
         with saltfleet.of_master(__opts__, salt) as means:
             fleet = saltfleet.SaltFleet(means, master, directory.name, by, directory / verbs.COMMANDS)
             wanted = verbs.arguments_of(given)
+            if verb == "rollback":
+                verbs.refuse_superseded(master, directory)
             name, _ = verbs.command(directory, fleet, CLOCK, verb, by.who, by.why, wanted)
             record = verbs.obeyed(directory, fleet, CLOCK, name, OBEYED_SECONDS)
         return _obeyed(verb, master, directory, by, record, display)

@@ -14,6 +14,7 @@ from livepatch_core.catalog import files
 from livepatch_core.catalog.settings import Master
 from livepatch_core.durable import make_directory, write_atomically
 from livepatch_core.errors import LivepatchError
+from livepatch_core.ledger import rollouts
 from livepatch_core.rollout import adoption, commands, driver, journal, owner, plandoc, status
 from livepatch_core.rollout.clock import Clock, iso
 from livepatch_core.rollout.fleet import Fleet
@@ -128,6 +129,35 @@ def command(
             raise
         state = status.read(directory)
     return given.id, state
+
+
+def refuse_superseded(master: Master, directory: Path) -> None:
+    """A rollout that has ended is not rolled back where somebody has taken hosts of it on to another level:
+    its way back would be the newest word about them. Raises LivepatchError (superseded)."""
+    state = status.read(directory)
+    if not state.ended:
+        return
+    theirs = {
+        name: (host.build, grant.level)
+        for name, host in state.hosts.items()
+        if host.forward_rev
+        and host.place is not Place.ROLLED_BACK
+        and (grant := state.target(host)) is not None
+    }
+    approved = rollouts.approved(master.state_dir, theirs)
+    since = {
+        name: approved[name][build]
+        for name, (build, level) in theirs.items()
+        if approved.get(name, {}).get(build, level) != level
+    }
+    if since:
+        said = ", ".join(f"{name}: level {level}" for name, level in sorted(since.items())[:NAMED])
+        raise LivepatchError(
+            Kind.SUPERSEDED,
+            f"{len(since)} of the {len(theirs)} hosts of rollout {state.id} are approved for another level "
+            f"since ({said}); nothing was changed.",
+            remedy="Roll back what took them there first, or approve a level (livepatch_ledger.approve).",
+        )
 
 
 def pause(directory: Path, who: str, clock: Clock) -> None:

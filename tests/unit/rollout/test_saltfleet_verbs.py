@@ -11,13 +11,17 @@ import pytest
 
 from livepatch_core.catalog.settings import Master
 from livepatch_core.errors import LivepatchError
+from livepatch_core.ledger.acts import approve
+from livepatch_core.ledger.model import Grant
 from livepatch_core.rollout import adoption, commands, journal, owner, status, verbs
 from livepatch_core.rollout.clock import SystemClock
 from livepatch_core.rollout.detaching import Answer, Presses
 from livepatch_core.rollout.keeper import Keeper
 from livepatch_core.rollout.model import Plan
 from livepatch_core.rollout.owner import OwnerKind
+from livepatch_core.words import Kind
 from tests.unit.catalog.modules import master_in
+from tests.unit.ledger.grants import BY
 from tests.unit.rollout.fleets import fleet, host, plan_of
 from tests.unit.rollout.simulated import World, begin, drive, new_world
 
@@ -103,6 +107,24 @@ def test_a_command_where_nobody_drives_is_journaled_by_its_verb(master: Master) 
     assert record is not None
     assert (record["type"], record["who"]) == ("command", "bob")
     assert str(state.standing) in ("aborting", "aborted")
+
+
+def test_an_old_rollout_is_not_rolled_back_over_what_came_later(master: Master) -> None:
+    plan = plan_of(fleet(4))
+    directory, world = started(master, plan)
+    names = [one.minion for one in plan.hosts]
+    grants = {build: Grant(one.level, one.sha256) for build, one in plan.grants.items()}
+    approve(master, names, grants, BY)
+    verbs.refuse_superseded(master, directory)  # it runs: whoever rolls it back now means it
+    drive(directory, world)
+    verbs.refuse_superseded(master, directory)
+    (build,) = {one.build_id for one in plan.hosts}
+    approve(master, names[:1], {build: Grant(3, "3" * 64)}, BY)
+    with pytest.raises(LivepatchError, match=f"1 of the 4 hosts.*{names[0]}: level 3") as refused:
+        verbs.refuse_superseded(master, directory)
+    assert refused.value.kind is Kind.SUPERSEDED
+    approve(master, names[:1], grants, BY)
+    verbs.refuse_superseded(master, directory)
 
 
 def test_a_command_for_a_rollout_that_is_driven_is_left_for_its_owner(master: Master) -> None:
