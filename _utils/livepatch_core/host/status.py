@@ -136,7 +136,10 @@ def brief(host: Host) -> dict[str, Any]:
         "level": seen.situation.level,
         "boot_id": boot_id,
         "drift": sorted([*seen.situation.foreign, *missing]),
-        "warded": sorted(f"{one.level} {one.ward}" for one in seen.warded),
+        "warded": [
+            {"level": one.level, "kernel": one.kernel, "ward": str(one.ward)}
+            for one in sorted(seen.warded, key=lambda one: (one.kernel, one.level or 0, one.sha256))
+        ],
         "acting": acting,
         "boot_is_news": last.get("boot_id") == boot_id and "warded" in last,
         "release": seen.kernel.identity.release,

@@ -6,7 +6,6 @@ never dropped: without either it is unknown.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Optional
@@ -21,7 +20,6 @@ from livepatch_core.words import Kind
 
 NOTHING: Mapping[str, int] = {}
 GRAIN = "livepatch"  # what this project's own grain is called
-QUARANTINED = re.compile(r"(\d+) (?:quarantined|inconclusive)")  # it refuses the one as the other
 
 
 @dataclass(frozen=True)
@@ -118,7 +116,7 @@ def facts_of(
         verdict=_text(own.get("verdict")),
         level=own["level"] if type(own.get("level")) is int else None,
         flags=tuple(str(one) for one in _listed(own.get("flags"))),
-        quarantined=_quarantined(_listed(own.get("warded"))),
+        quarantined=_quarantined(_listed(own.get("warded")), build_id),
         domain=domain,
         role=role,
         version=_text(own.get("version")),
@@ -225,6 +223,9 @@ def _listed(value: object) -> list[object]:
     return value if isinstance(value, list) else []
 
 
-def _quarantined(warded: Iterable[object]) -> tuple[int, ...]:
-    found = (QUARANTINED.fullmatch(str(one)) for one in warded)
-    return tuple(sorted(int(one[1]) for one in found if one))
+def _quarantined(warded: Iterable[object], build_id: Optional[str]) -> tuple[int, ...]:
+    """The levels of the kernel that runs; what is inconclusive is refused as well."""
+    levels = (
+        one.get("level") for one in warded if isinstance(one, Mapping) and one.get("kernel") == build_id
+    )
+    return tuple(sorted(level for level in levels if type(level) is int))

@@ -26,7 +26,14 @@ LOOK = {
     "build_id": BUILD,
     "release": "6.1",
     "flags": ["held"],
-    "warded": ["3 quarantined", "4 inconclusive"],
+    "warded": [
+        {"level": 3, "kernel": BUILD, "ward": "quarantined"},
+        {"level": 4, "kernel": BUILD, "ward": "inconclusive"},
+        {"level": 5, "kernel": OTHER_BUILD, "ward": "quarantined"},  # its level 5 is another one
+        {"level": None, "kernel": BUILD, "ward": "quarantined"},
+        "6 quarantined",
+        {"kernel": BUILD},
+    ],
     "version": "0.1.0",
     "grains": {"failure_domain": "rack1", "role": "db"},
 }

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 FILE = Path(__file__).resolve().parents[3] / "_beacons/livepatch.py"
+WARD = {"level": 2, "kernel": "eb4f", "ward": "quarantined"}
 QUIET: dict[str, Any] = {
     "verdict": "patched",
     "comment": "",
@@ -56,9 +57,9 @@ def test_an_act_that_is_not_written_down_yet(beacon: ModuleType) -> None:
 
 
 def test_what_the_boot_brought_is_told_once_though_somebody_acts(beacon: ModuleType) -> None:
-    news = {"boot_is_news": True, "warded": ["3 quarantined"]}
+    news = {"boot_is_news": True, "warded": [WARD]}
     said = events(beacon, {**news, "acting": True}, {**news, "acting": True}, news, news)
-    assert said == [[("quarantine", [], ["3 quarantined"])], [], [], []]
+    assert said == [[("quarantine", [], [WARD])], [], [], []]
 
 
 def test_a_first_look_in_the_middle_of_a_transition(beacon: ModuleType) -> None:
@@ -94,9 +95,9 @@ def test_drift_and_a_lost_level(beacon: ModuleType) -> None:
 
 @pytest.mark.parametrize("news", [True, False])
 def test_quarantine_at_boot_is_told_once(beacon: ModuleType, news: bool) -> None:
-    look = {"warded": ["2 quarantined"], "boot_is_news": news}
+    look = {"warded": [WARD], "boot_is_news": news}
     first, second = events(beacon, look, look)
-    assert first == ([("quarantine", [], ["2 quarantined"])] if news else [])
+    assert first == ([("quarantine", [], [WARD])] if news else [])
     assert second == []
 
 
