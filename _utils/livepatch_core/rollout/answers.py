@@ -88,6 +88,8 @@ def _answered(state: State, job: Job, name: str, said: Mapping[str, Any]) -> Non
         if place is Place.PENDING and host.place in (Place.ABSENT, Place.UNREACHABLE):
             state.put(name, place)
             state.ready[name] = None
+        elif said.get("text"):  # why it has no turn yet
+            state.put(name, host.place, host.kind, said["text"])
         return
     if host.restarts and job.purpose != "stage":
         _take_restart(state, host, place, said)

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, Optional
 
+import livepatch_core
 from livepatch_core.rollout import gates, outcomes, restarts
 from livepatch_core.rollout.fleet import Verb
 from livepatch_core.rollout.model import Gate, GateType, way_back
@@ -54,7 +55,7 @@ def _answer(state: State, job: Job, gate: Optional[Gate], name: str, entry: Any,
     if job.purpose == "stage":
         return _staged(state, host, entry)
     if job.purpose == "late":
-        return Finding(Place.PENDING if _may_go(host, entry) else host.place).document()
+        return _late(state, host, entry).document()
     order = order_for(state, host)
     if job.purpose == "soak":
         return outcomes.soaking(entry, order).document()
@@ -66,13 +67,26 @@ def _answer(state: State, job: Job, gate: Optional[Gate], name: str, entry: Any,
     return outcomes.looked(entry, order, overdue=t >= until).document()
 
 
-def _may_go(host: Host, entry: Any) -> bool:
-    """Whether one that comes late gets its turn: a plan would have had none for a host of which nobody knows
-    what is in force, nor for one that is in transition. What ends with its kernel need not be known."""
+def _late(state: State, host: Host, entry: Any) -> Finding:
+    """One that comes late gets its turn, or is asked again: a plan would have had none for a host of which
+    nobody knows what is in force, nor for one that is in transition. What ends with its kernel need not be
+    known."""
     seen = outcomes.read_look(outcomes.document_of(entry))
     if seen is None:
-        return False
-    return host.restarts or (seen.level is not None and seen.verdict not in UNDECIDED)
+        return Finding(host.place, text=f"it answers, but what it is cannot be read: {outcomes.shown(entry)}")
+    if skew := _skew(state, seen):
+        return Finding(host.place, text=skew)
+    if not host.restarts and (seen.level is None or seen.verdict in UNDECIDED):
+        return Finding(host.place, text=f"it answers, and is {seen.verdict}: {seen.comment}")
+    return Finding(Place.PENDING)
+
+
+def _skew(state: State, seen: outcomes.Seen) -> str:
+    """Why its extension is not one that a plan would have told to move; empty if it is."""
+    if seen.version in (livepatch_core.__version__, *state.plan.options.accept_versions):
+        return ""
+    said = f"has version {seen.version}" if seen.version else "does not say its version"
+    return f"its extension {said}, the master's is {livepatch_core.__version__}: synchronise it"
 
 
 def _restarted(state: State, job: Job, host: Host, entry: Any, overdue: bool) -> Finding:
@@ -86,7 +100,7 @@ def _restarted(state: State, job: Job, host: Host, entry: Any, overdue: bool) ->
 
 def _checked(state: State, host: Host, entry: Any) -> dict[str, Any]:
     """Where it never leaves, a rollback leaves it at the level it has, if that may be approved."""
-    found = _or_left_out(host, restarts.checked(entry, state, host.placing))
+    found = _or_left_out(state, host, restarts.checked(entry, state, host.placing), entry)
     before = way_back(state.plan.back.get(found.build, {}), found.level or 0)
     return {**found.document(), **({"before": before} if found.place is Place.STAGED else {})}
 
@@ -116,16 +130,20 @@ def _staged(state: State, host: Host, entry: Any) -> dict[str, Any]:
     build = host.build or found.build
     if found.place is Place.STAGED and build not in state.plan.grants:
         found = Finding(Place.FAILED, Kind.UNCOVERED, f"there is no level for its kernel build {build}")
-    found = _or_left_out(host, found)
+    found = _or_left_out(state, host, found, entry)
     if found.place is not Place.STAGED:
         return found.document()
     return {**found.document(), "before": _before(state, host, build, found.level or 0, found.there)}
 
 
-def _or_left_out(host: Host, found: Finding) -> Finding:
-    late = host.placing.wave is None
-    if late and found.place is Place.FAILED and found.kind in LEFT_OUT:
+def _or_left_out(state: State, host: Host, found: Finding, entry: Any) -> Finding:
+    if host.placing.wave is not None:
+        return found
+    if found.place is Place.FAILED and found.kind in LEFT_OUT:
         return replace(found, place=Place.SKIPPED)
+    seen = outcomes.read_look((outcomes.document_of(entry) or {}).get("look"))
+    if found.place is Place.STAGED and seen is not None and (skew := _skew(state, seen)):
+        return Finding(Place.SKIPPED, text=skew)
     return found
 
 

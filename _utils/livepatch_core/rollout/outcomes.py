@@ -75,7 +75,8 @@ class Finding:
 @dataclass(frozen=True)
 class Seen:
     """A look, as far as it could be read. level: None where the host does not know. last: how its last
-    act by an approval ended (rev, kind, comment), if it ended. restart: of its last one, if there was one."""
+    act by an approval ended (rev, kind, comment), if it ended. version: of its extension. restart: of
+    its last one, if there was one."""
 
     verdict: Verdict
     level: Optional[int]
@@ -90,6 +91,7 @@ class Seen:
     last_kind: str = ""
     last_comment: str = ""
     release: str = ""
+    version: str = ""
     restart: Mapping[str, Any] = field(default_factory=dict, hash=False)
 
 
@@ -125,6 +127,7 @@ def read_look(document: object) -> Optional[Seen]:
         _text(last.get("kind")),
         _text(last.get("comment")),
         _text(document.get("release")),
+        _text(document.get("version")),
         restart if isinstance(restart, Mapping) else {},
     )
 

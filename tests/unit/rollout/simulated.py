@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Optional
 
+import livepatch_core
 from livepatch_core.rollout import driver, owner, status
 from livepatch_core.rollout.clock import SystemClock
 from livepatch_core.rollout.fleet import FleetError, Verb
@@ -233,6 +234,7 @@ class World:
             "rev": host["rev"],
             "last": {} if moving else dict(host["last"]),
             "release": host["kernel"],
+            "version": host.get("version", livepatch_core.__version__),
             "restart": host["restart"],
             "health": {"verdict": "fail" if sick else "pass", "findings": []},
         }

@@ -262,6 +262,27 @@ def test_hosts_that_nobody_knew(tmp_path: Path) -> None:
     assert state.standing is Standing.COMPLETED and state.lap >= len(plan.waves)
 
 
+def test_a_late_host_waits_for_its_extension(tmp_path: Path) -> None:
+    """As a plan would leave it out: it may not know what this master asks."""
+    plan = plan_of([*fleet(4, domains=2), host("away", online=False)], OPTIONS)
+    under = Under(tmp_path, plan, {"away": "late"})
+    away = under.world.data["hosts"]["away"]
+    away["version"] = "0.0.9"
+    state = under.until(lambda state: "0.0.9" in state.hosts["away"].text)
+    assert (places(state)["away"], away["level"]) == ("absent", 1)
+    del away["version"]
+    assert under.end().standing is Standing.COMPLETED
+
+
+def test_a_version_that_was_accepted_by_name_may_come_late(tmp_path: Path) -> None:
+    options = {**OPTIONS, "accept_versions": ["0.0.9"]}
+    under = Under(
+        tmp_path, plan_of([*fleet(4, domains=2), host("away", online=False)], options), {"away": "late"}
+    )
+    under.world.data["hosts"]["away"]["version"] = "0.0.9"
+    assert places(under.end())["away"] == "healthy"
+
+
 @pytest.mark.parametrize("level", [0, 1, 2])
 def test_a_host_that_comes_back_with_another_kernel(tmp_path: Path, level: int) -> None:
     """It was off because it booted: what the master remembers of it is neither its build nor its level."""
