@@ -101,6 +101,8 @@ def _restarted(state: State, job: Job, host: Host, entry: Any, overdue: bool) ->
 def _checked(state: State, host: Host, entry: Any) -> dict[str, Any]:
     """Where it never leaves, a rollback leaves it at the level it has, if that may be approved."""
     found = _or_left_out(state, host, restarts.checked(entry, state, host.placing), entry)
+    if host.forward_rev:
+        found = restarts.tried_again(found, entry, restarts.order_for(state, host))
     before = way_back(state.plan.back.get(found.build, {}), found.level or 0)
     return {**found.document(), **({"before": before} if found.place is Place.STAGED else {})}
 

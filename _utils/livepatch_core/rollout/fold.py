@@ -7,7 +7,7 @@ from typing import Any, Optional
 
 from livepatch_core.rollout import answers, inquiries, obeyed
 from livepatch_core.rollout.fleet import MOVES, Verb
-from livepatch_core.rollout.model import Grant, OnFail, Plan
+from livepatch_core.rollout.model import Grant, OnFail, Plan, When
 from livepatch_core.rollout.records import Record, Type
 from livepatch_core.rollout.state import Act, Round, State, Trip, begin
 from livepatch_core.rollout.states import Phase, Place, Standing
@@ -153,10 +153,12 @@ def _take_approval(state: State, name: str, act: Act, rev: int, document: int) -
             answers.recall(state, name)
         return
     # One that this rollout has moved, and that is tried again, is at its level: it is told once more, and so
-    # has its gates and its soak. Not one that has been restarted: that would be restarted once more.
-    known = host.there and (host.restarts or not host.forward_rev)
-    host.forward_rev, host.document = rev, document
-    state.put(name, Place.ALREADY if known else Place.APPROVED)
+    # has its gates and its soak. One that has been restarted has them without: it would be restarted again.
+    again, host.forward_rev, host.document = host.forward_rev > 0, rev, document
+    if host.there and again and host.restarts:
+        state.put(name, Place.GATING if inquiries.names_for(state, When.HOST) else Place.HEALTHY)
+    else:
+        state.put(name, Place.ALREADY if host.there and not again else Place.APPROVED)
 
 
 def _move(state: State, body: Mapping[str, Any]) -> None:

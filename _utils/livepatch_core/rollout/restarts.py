@@ -99,6 +99,20 @@ def checked(entry: object, state: State, placing: Placing) -> Finding:
     )
 
 
+def tried_again(found: Finding, entry: object, order: Order) -> Finding:
+    """One that this rollout has restarted, that failed, and that runs the kernel now: it is not restarted
+    again, so what was wrong with it has to be well by now."""
+    document = outcomes.document_of(entry) or {}
+    seen = outcomes.read_look(document.get("look"))
+    if not found.there or seen is None:
+        return found
+    short = _short_of(seen, order)
+    if short is None:
+        return found
+    text = f"it runs kernel {seen.release}, and {short[1]}: mend that there (livepatch.apply), then retry"
+    return Finding(Place.FAILED, short[0], text)
+
+
 def _drift(seen: Seen, kernel: str, placing: Placing) -> str:
     """What is not as it was planned: the kernel that it would be started with, or the one that it runs, from
     which that of the plan may be the way back. Empty where nothing is, or no kernel was planned."""
@@ -191,6 +205,10 @@ def _problem(seen: Seen, order: Order) -> Optional[tuple[str, str]]:
         return Kind.HEALTH, "it was restarted once more after it had been verified"
     if evidence.get("as_asked") is not True or seen.release != order.kernel:
         return Kind.KERNEL_MISMATCH, f"kernel {order.kernel} was asked for, {seen.release} runs"
+    return _short_of(seen, order)
+
+
+def _short_of(seen: Seen, order: Order) -> Optional[tuple[str, str]]:
     level = order.levels.get(seen.build, 0 if order.bare else None)
     if level is None:
         return Kind.UNCOVERED, f"there is no level for its kernel build {seen.build} ({seen.release})"

@@ -124,7 +124,7 @@ def test_one_that_comes_back_late_is_undrained_all_the_same(tmp_path: Path) -> N
     under.world.data["hosts"][victim]["way"] = "well"
     under.say("retry", acknowledge="lost")
     state = under.end()
-    assert places(state)[victim] == "already_ok"
+    assert places(state)[victim] == "healthy"
     assert len(under.world.data["hosts"][victim]["booted"]) == 1
 
 
@@ -378,6 +378,34 @@ def test_one_that_was_retried_on_its_new_kernel_is_not_called_rolled_back(tmp_pa
     state = under.end()
     assert under.world.data["hosts"][victim]["kernel"] == KERNEL
     assert places(state)[victim] == "needs_reboot" and KERNEL in state.hosts[victim].text
+
+
+def test_one_that_runs_its_new_kernel_is_well_when_it_is(tmp_path: Path) -> None:
+    """Tried again it is not restarted once more: then it has to have its level and its health by now, and has
+    its gates like any."""
+    gate = {"name": "ping", "type": "function", "when": "host", "arguments": {"fun": "test.ping"}}
+    gate["predicate"] = {"op": "==", "value": True}
+    plan = restarted(waves=["100%"], thresholds={**TOLERANT, "failed": 0}, gates=[gate])
+    victim = plan.waves[1][0]
+    under = Under(tmp_path, plan, {victim: "bare"})
+    one = under.world.data["hosts"][victim]
+
+    def tried() -> str:
+        state = under.until(lambda state: state.standing is Standing.PAUSED)
+        assert places(state)[victim] == "failed"
+        under.say("retry", acknowledge="failed")
+        return state.hosts[victim].text
+
+    assert tried() == "it is at level 0, not 3: seen"
+    assert "at level 0, not 3: seen: mend that there (livepatch.apply), then retry" in tried()
+    one.update(way="sickens", level=NEW_LEVEL, up=NEW_LEVEL, moved=True, until=0.0)
+    assert "not as well as before it left: mend that" in tried()
+    one["way"] = "well"
+    under.world.values = lambda name, fun: name != victim
+    assert "ping" in tried(), "its gate"
+    under.world.values = lambda name, fun: True
+    assert places(under.end())[victim] == "healthy"
+    assert len(one["booted"]) == 1
 
 
 def test_one_that_was_retried_on_its_old_kernel_goes_back(tmp_path: Path) -> None:
