@@ -248,10 +248,11 @@ def klp(seen: Seen) -> Klp:
 def flags(seen: Seen) -> tuple[Flag, ...]:
     """What is true beside the verdict. Pure."""
     raised = []
-    record, situation = seen.record, seen.situation
-    if record.by_hand is not None or seen.record_error:
+    record, situation, build_id = seen.record, seen.situation, seen.kernel.identity.build_id
+    held = record.by_hand is not None and (build_id is None or record.by_hand.binds(build_id))
+    if held or seen.record_error:
         raised.append(Flag.HELD)
-    wards = {one.ward for one in seen.warded if one.kernel == seen.kernel.identity.build_id}
+    wards = {one.ward for one in seen.warded if one.kernel == build_id}
     if Ward.QUARANTINED in wards:
         raised.append(Flag.QUARANTINED)
     if Ward.INCONCLUSIVE in wards and Flag.HELD not in raised:

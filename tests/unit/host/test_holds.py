@@ -321,7 +321,9 @@ def test_a_host_in_another_kernel_goes_where_it_is_told(rolled_back: World) -> N
     approval["builds"][OTHER] = {"level": 0}
     assert rolled_back.apply(approval=approval).result is True
     assert rolled_back.apply(2).result is True
+    assert "held" in status.status(rolled_back.host)["flags"]
     in_another_kernel(rolled_back)
+    assert "held" not in status.status(rolled_back.host)["flags"]
     assert rolled_back.apply(approval=approval).result is True
     assert booted(rolled_back) == ["lp_2"]
     assert rolled_back.apply(approval=approval).kind is Kind.SUPERSEDED
