@@ -124,8 +124,9 @@ def judge(approval: Approval, record: Record, build_id: str) -> tuple[Target, Re
     return Target(grant.level, grant.sha256, Source.APPROVAL), accepted
 
 
-def accept(approval: Approval, record: Record, build_id: str) -> Record:
-    """The record of a host that obeys ``approval`` from now on. build_id: of the kernel that it runs.
+def accept(approval: Approval, record: Record, build_id: str, *, leaves: bool = False) -> Record:
+    """The record of a host that obeys ``approval`` from now on. build_id: of the kernel that it runs. leaves:
+    the approval is one to start another kernel, of which what was held by hand in this one says nothing.
 
     Also where it names no level for this kernel build, or cannot be carried out: an older one, which does
     and could, is outranked all the same. Raises LivepatchError: foreign-ledger or superseded.
@@ -143,7 +144,7 @@ def accept(approval: Approval, record: Record, build_id: str) -> Record:
         )
     if approval.rev == record.rev and record.approval_digest not in ("", approval.digest):
         raise _superseded(f"This host has acted on another approval of the same rev {record.rev}")
-    held, since = record.by_hand, approval.since(build_id)
+    held, since = record.by_hand, approval.rev if leaves else approval.since(build_id)
     if held is not None and held.binds(build_id) and since <= held.above_rev:
         raise held_by_hand(held, f"what was approved for this kernel build, at rev {since}, is not newer")
     levels = {build: grant.level for build, grant in approval.builds.items()}

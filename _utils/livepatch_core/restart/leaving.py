@@ -128,7 +128,7 @@ def _approved(host: Host, order: Order, approval: Approval, here: Identity) -> s
     record = read_record(host.settings.record_file)
     if not order.test:
         record = move.recover(host, record)
-    accepted = accept(approval, record, here.build_id or "")
+    accepted = accept(approval, record, here.build_id or "", leaves=True)
     if accepted != record and not order.test:
         write_record(host.settings.record_file, accepted)
     release = kernel.find(host, order.method, order.kernel)
@@ -180,7 +180,8 @@ def _leave(host: Host, order: Order, approval: Approval, restart: Restart, late:
     with exclusive(host.settings.lock_file, "restart"):
         if host.clock() > late:
             raise LivepatchError(Kind.STALLED, f"The drain took longer than {order.deadline:.0f} s")
-        accept(approval, read_record(host.settings.record_file), read_identity(host.roots).build_id or "")
+        record, here = read_record(host.settings.record_file), read_identity(host.roots)
+        accept(approval, record, here.build_id or "", leaves=True)
         kernel.find(host, restart.method, restart.kernel)
         text = f"Kernel {restart.kernel} starts in {order.delay:g} s."
         leaving = replace(restart, stage=Stage.LEAVING, left=host.now() + order.delay, comment=text)

@@ -19,6 +19,7 @@ from livepatch_core.host.lock import exclusive
 from livepatch_core.host.outcome import Outcome
 from livepatch_core.host.programs import Said
 from livepatch_core.host.record import ByHand, Record, read_record, write_record
+from livepatch_core.kernel.identity import read_identity
 from livepatch_core.kexec import boot, load, status
 from livepatch_core.kexec import record as kexec_record
 from livepatch_core.restart import arriving, hooks, kernel, leaving, record
@@ -214,6 +215,29 @@ def test_a_newer_approval_during_the_drain_wins(site: Site) -> None:
     with pytest.raises(LivepatchError) as caught:
         site.leave(2)
     assert caught.value.kind is Kind.SUPERSEDED
+
+
+@pytest.mark.parametrize(("above", "leaves"), [(2, True), (3, False)])
+def test_a_level_held_by_hand_here_holds_no_host_in_this_kernel(
+    site: Site, monkeypatch: pytest.MonkeyPatch, above: int, leaves: bool
+) -> None:
+    """What its kernel was approved for before the hold is handed out with the newer approval to leave it. One
+    who said by hand that it stays at its level after that approval is the newest."""
+    here, real = "bb" * 20, read_identity
+    monkeypatch.setattr(
+        leaving, "read_identity", lambda roots: dataclasses.replace(real(roots), build_id=here)
+    )
+    held = ByHand(0, "unhealthy", above, here)
+    write_record(site.host.settings.record_file, Record(ledger_id=LEDGER, rev=2, by_hand=held))
+    old = {"level": 1, "sha256": "1" * 64, "since": 1}
+    order = {"builds": {NEW: {"level": 0, "sha256": None}, here: old}}
+    if leaves:
+        assert site.leave(3, **order).result is True
+        assert read_record(site.host.settings.record_file).by_hand == held
+    else:
+        with pytest.raises(LivepatchError) as caught:
+            site.leave(3, **order)
+        assert caught.value.kind is Kind.SUPERSEDED
 
 
 def test_no_approval_no_boot(site: Site) -> None:
