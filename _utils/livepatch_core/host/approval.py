@@ -117,19 +117,20 @@ def judge(approval: Approval, record: Record, build_id: str) -> tuple[Target, Re
 
     Raises LivepatchError: foreign-ledger, superseded or unapproved; the host then stays as it is.
     """
-    accepted = accept(approval, record, build_id)
+    accepted = accept(approval, record)
+    refuse_held(approval, record, build_id)
     grant = approval.builds.get(build_id)
     if grant is None:
         raise _hold(f"approval rev {approval.rev} names no level for this kernel build ({build_id})")
     return Target(grant.level, grant.sha256, Source.APPROVAL), accepted
 
 
-def accept(approval: Approval, record: Record, build_id: str, *, leaves: bool = False) -> Record:
-    """The record of a host that obeys ``approval`` from now on. build_id: of the kernel that it runs. leaves:
-    the approval is one to start another kernel, of which what was held by hand in this one says nothing.
+def accept(approval: Approval, record: Record) -> Record:
+    """The record of a host that obeys ``approval`` from now on.
 
-    Also where it names no level for this kernel build, or cannot be carried out: an older one, which does
-    and could, is outranked all the same. Raises LivepatchError: foreign-ledger or superseded.
+    Also where it names no level for this kernel build, is held up by a level set by hand, or cannot be
+    carried out: an older one, which does and could, is outranked all the same. Raises LivepatchError:
+    foreign-ledger or superseded.
     """
     if record.ledger_id and approval.ledger_id != record.ledger_id:
         raise LivepatchError(
@@ -144,12 +145,17 @@ def accept(approval: Approval, record: Record, build_id: str, *, leaves: bool = 
         )
     if approval.rev == record.rev and record.approval_digest not in ("", approval.digest):
         raise _superseded(f"This host has acted on another approval of the same rev {record.rev}")
-    held, since = record.by_hand, approval.rev if leaves else approval.since(build_id)
-    if held is not None and held.binds(build_id) and since <= held.above_rev:
-        raise held_by_hand(held, f"what was approved for this kernel build, at rev {since}, is not newer")
     levels = {build: grant.level for build, grant in approval.builds.items()}
     revs = {build: approval.since(build) for build in levels}
-    return record.accept(approval.ledger_id, approval.rev, approval.digest, levels, revs, build_id)
+    return record.accept(approval.ledger_id, approval.rev, approval.digest, levels, revs)
+
+
+def refuse_held(approval: Approval, record: Record, build_id: str) -> None:
+    """Raises LivepatchError (superseded) where what was said by hand is newer than what ``approval`` says of
+    this kernel build, or of the release of that name."""
+    held, since = record.by_hand, approval.since(build_id)
+    if held is not None and held.binds(build_id) and since <= held.above_rev:
+        raise held_by_hand(held, f"what was approved, at rev {since}, is not newer")
 
 
 def held_by_hand(held: ByHand, why: str) -> LivepatchError:

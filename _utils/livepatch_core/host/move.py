@@ -91,7 +91,7 @@ def locked(host: Host, wish: Wish) -> Outcome:
         crash.breaker(host, change.boot_of(kernel))
     record = recognise(host, kernel, record)
     try:
-        record = note_approval(host, wish, record, kernel)
+        record = note_approval(host, wish, record)
         target, accepted = _aim(host, wish, record, kernel)
     except LivepatchError:
         if not wish.test:
@@ -153,14 +153,14 @@ def recover(host: Host, record: Record) -> Record:
     return read_record(host.settings.record_file)
 
 
-def note_approval(host: Host, wish: Wish, record: Record, kernel: Kernel) -> Record:
+def note_approval(host: Host, wish: Wish, record: Record) -> Record:
     """The record of a host that obeys the approval presented, if one is.
 
     Written before anything that can refuse: one that cannot be carried out still outranks older ones.
     """
     if wish.level is not None or (wish.approval is None and host.settings.policy is Policy.NEWEST):
         return record
-    accepted = accept(parse_approval(wish.approval), record, kernel.identity.build_id or "")
+    accepted = accept(parse_approval(wish.approval), record)
     if accepted != record and not wish.test:
         write_record(host.settings.record_file, accepted)
     return accepted

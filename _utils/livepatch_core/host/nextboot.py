@@ -70,7 +70,7 @@ def bound_of(record: Record, kernel: str) -> int | None:
     A level by hand outranks the approval until a newer one arrives, at boot as ever.
     """
     held = record.by_hand
-    if held is not None and (held.everywhere or held.kernel == kernel):
+    if held is not None and held.binds(kernel):
         return held.level
     return record.bounds.get(kernel)
 

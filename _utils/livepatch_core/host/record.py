@@ -23,22 +23,21 @@ SCHEMA = 1
 @dataclass(frozen=True)
 class ByHand:
     """A level set by hand; it holds against what was approved up to ``above_rev``. kernel: the build it is
-    one of. here_only: level 0, but of that build alone: another one has been approved a level since."""
+    one of, where it is known. freed: builds that were approved a level since."""
 
     level: int
     reason: str
     above_rev: int
     kernel: str = ""
-    here_only: bool = False
-
-    @property
-    def everywhere(self) -> bool:
-        """Level numbers of two builds have nothing in common, only level 0 means the same to all."""
-        return self.level == 0 and not self.here_only
+    freed: tuple[str, ...] = ()
 
     def binds(self, kernel: str) -> bool:
-        """Whether it is meant for ``kernel``."""
-        return self.everywhere or self.kernel in ("", kernel)
+        """Whether it is meant for ``kernel``: level numbers of two builds have nothing in common, only level
+        0 means the same to all."""
+        return kernel not in self.freed and (self.level == 0 or self.kernel in ("", kernel))
+
+    def without(self, builds: Iterable[str]) -> ByHand:
+        return dataclasses.replace(self, freed=tuple(sorted({*self.freed, *filter(self.binds, builds)})))
 
 
 @dataclass(frozen=True)
@@ -95,23 +94,18 @@ class Record:
         digest: str,
         levels: Mapping[str, int],
         since: Mapping[str, int],
-        kernel: str,
     ) -> Record:
         """The record of a host that obeys this approval from now on, whether it can be carried out or not.
 
         levels: for each kernel build that it names. For another one what the host was told last goes on: that
         is a level set by hand, if there is one. since: the rev at which each of them was said; one that is
-        handed out once more beside a newer one is not newer than what was said by hand in between. kernel:
-        the build that runs.
+        handed out once more beside a newer one is not newer than what was said by hand in between.
         """
         held, bounds = self.by_hand, {**self.bounds, **levels}
         if held is not None:
-            newer = {build for build in levels if since[build] > held.above_rev}
-            if held.kernel in newer or (not held.kernel and newer):
-                counts = {one: level for one, level in levels.items() if one in newer or not held.binds(one)}
-                held, bounds = None, {**self.bounds, **self._held(), **counts}
-            elif held.everywhere and kernel in newer:
-                held = dataclasses.replace(held, here_only=True)
+            held = held.without(build for build in levels if since[build] > held.above_rev)
+            if not any(map(held.binds, (*bounds, held.kernel) if held.kernel else bounds)):
+                held = None
         return dataclasses.replace(
             self,
             ledger_id=ledger_id,
@@ -124,9 +118,9 @@ class Record:
 
     def _held(self) -> dict[str, int]:
         """What the level set by hand says, by kernel build."""
-        assert self.by_hand is not None
-        others = self.bounds if self.by_hand.everywhere else ()
-        return dict.fromkeys((*others, self.by_hand.kernel), self.by_hand.level)
+        held = self.by_hand
+        assert held is not None
+        return {build: held.level for build in (*self.bounds, held.kernel) if held.binds(build)}
 
     def take_newest(self, kernel: str) -> Record:
         """The record of a host that goes to the newest level, as its site wants it: nothing bounds it any
@@ -241,7 +235,7 @@ def _from_document(document: Mapping[str, Any]) -> Record:
     other = {key: value for key, value in document.items() if key not in known and key != "schema"}
     values = {key: document[key] for key in known if key in document}
     by_hand, intent = values.get("by_hand"), values.get("intent")
-    values["by_hand"] = None if by_hand is None else typed(ByHand(**by_hand), _BY_HAND)
+    values["by_hand"] = None if by_hand is None else _by_hand(by_hand)
     values["loaded"] = tuple(_loaded(one) for one in values.get("loaded", ()))
     values["forced"] = tuple(typed(Forced(**one), _FORCED) for one in values.get("forced", ()))
     for key in ("approved", "bounds"):
@@ -249,6 +243,13 @@ def _from_document(document: Mapping[str, Any]) -> Record:
     values["journal"] = typed(Head(**values.get("journal", {"seq": 0, "hash": GENESIS})), _HEAD)
     values["intent"] = None if intent is None else typed(parse_intent(intent), _INTENT)
     return typed(Record(**values, other=other), _RECORD)
+
+
+def _by_hand(document: Mapping[str, Any]) -> ByHand:
+    freed = document.get("freed", [])
+    if not isinstance(freed, list) or not all(isinstance(build, str) for build in freed):
+        raise ValueError(f"freed is {freed!r}")
+    return typed(ByHand(**{**document, "freed": tuple(freed)}), _BY_HAND)
 
 
 def _levels(document: Mapping[str, Any]) -> dict[str, int]:
@@ -268,7 +269,7 @@ def _loaded(document: Mapping[str, Any]) -> Loaded:
 # What decides who wins, or is compared with what the kernel shows; a damaged value must not decide anything.
 _ABSENT = type(None)
 _RECORD: Types = {"ledger_id": (str,), "rev": (int,), "approval_digest": (str,)}
-_BY_HAND = {"level": (int,), "reason": (str,), "above_rev": (int,), "kernel": (str,)}
+_BY_HAND = {"level": (int,), "reason": (str,), "above_rev": (int,), "kernel": (str,), "freed": (tuple,)}
 _FORCED = {"patch": (str,), "reason": (str,), "boot_id": (str,), "at": (str,)}
 _HEAD = {"seq": (int,), "hash": (str,)}
 _INTENT: Types = {

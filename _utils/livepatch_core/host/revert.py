@@ -97,7 +97,7 @@ def _reverse_running(host: Host, wish: Wish) -> Outcome | None:
 def _authorised(host: Host, wish: Wish, record: Record, running: _Running) -> Record:
     """Reversing is a move too: an approval or a reason, and the approval must be the newest."""
     if wish.approval is not None and wish.level is None:
-        record = move.note_approval(host, wish, record, running.kernel)
+        record = move.note_approval(host, wish, record)
         move.aim(host, wish, record, running.kernel)
     else:
         by_hand(wish.level or 0, wish.reason, record, running.kernel.identity.build_id or "")

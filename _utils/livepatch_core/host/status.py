@@ -22,7 +22,7 @@ from livepatch_core.host.lastact import read_last
 from livepatch_core.host.lock import held
 from livepatch_core.host.nextboot import next_boot
 from livepatch_core.host.quarantine import Ward, Warded, read_warded
-from livepatch_core.host.record import Record, read_record
+from livepatch_core.host.record import ByHand, Record, read_record
 from livepatch_core.host.situation import Situation, observe
 from livepatch_core.host.stall import straggler_documents
 from livepatch_core.host.statefile import read_document
@@ -249,8 +249,7 @@ def flags(seen: Seen) -> tuple[Flag, ...]:
     """What is true beside the verdict. Pure."""
     raised = []
     record, situation, build_id = seen.record, seen.situation, seen.kernel.identity.build_id
-    held = record.by_hand is not None and (build_id is None or record.by_hand.binds(build_id))
-    if held or seen.record_error:
+    if seen.record_error or (record.by_hand is not None and _binds(record.by_hand, build_id)):
         raised.append(Flag.HELD)
     wards = {one.ward for one in seen.warded if one.kernel == build_id}
     if Ward.QUARANTINED in wards:
@@ -359,9 +358,15 @@ def _approved(record: Record, kernel: str | None) -> dict[str, Any]:
         "rev": record.rev,
         "level": record.approved.get(kernel or ""),
     }
-    if record.by_hand is not None:
-        shown["by_hand"] = {"level": record.by_hand.level, "reason": record.by_hand.reason}
+    held = record.by_hand
+    if held is not None and _binds(held, kernel):
+        shown["by_hand"] = {"level": held.level, "reason": held.reason}
     return shown
+
+
+def _binds(held: ByHand, kernel: str | None) -> bool:
+    """One of another kernel build than the one that runs says nothing of it."""
+    return kernel is None or held.binds(kernel)
 
 
 def _patch(patch: Patch, seen: Seen) -> dict[str, Any]:

@@ -11,7 +11,7 @@ import os
 import sqlite3
 from collections.abc import Mapping
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +27,7 @@ from livepatch_core.ledger.acts import (
     ledger_id,
     put_approvals,
 )
-from livepatch_core.ledger.model import FLEET, Freeze, Grant, digest, encode_grants
+from livepatch_core.ledger.model import FLEET, Freeze, Grant, decode_grants, digest, encode_grants
 from livepatch_core.ledger.store import ledger_file, reading, sync, touch, writing
 from livepatch_core.words import Kind
 
@@ -104,12 +104,16 @@ def restore(master: Master, source: Path, by: Author, seen_rev: int | None = Non
         known = max(current_rev(connection), state.rev, seen_rev or 0)
         rev = known + (JUMP if lost else 1)
         detail = {"from": str(source), "of_rev": state.rev, "count": len(state.approvals)}
+        adopt = ledger_id(connection) != state.ledger_id
+        if adopt:  # its revs mean nothing to whoever obeys another
+            undated = {minion: _dated(text, None) for minion, text in state.approvals.items()}
+            state = replace(state, approvals=undated)
         _replace(connection, state, rev, by, "restore", detail)
         return {
             "ledger_id": ledger_id(connection),
             "rev": rev,
             "minions": len(state.approvals),
-            "adopt": ledger_id(connection) != state.ledger_id,
+            "adopt": adopt,
         }
 
 
@@ -180,12 +184,14 @@ def read_state(source: Path) -> State:
         (sound,) = connection.execute("PRAGMA integrity_check").fetchone()
         if sound != "ok":
             raise _refused(f"{source} is damaged ({sound})")
-        rows = connection.execute("SELECT minion, digest, builds FROM approval JOIN grants USING (digest)")
+        rows = connection.execute(
+            "SELECT minion, rev, digest, builds FROM approval JOIN grants USING (digest)"
+        )
         approvals = {}
-        for minion, name, builds in rows:
+        for minion, rev, name, builds in rows:
             if digest(builds) != name:
                 raise _refused(f"{source} is damaged or was edited (the approval of {minion})")
-            approvals[minion] = builds
+            approvals[minion] = _dated(builds, rev)
         freezes = connection.execute("SELECT * FROM freeze")
         return State(
             ledger_id(connection),
@@ -214,11 +220,20 @@ def _replace(
     )
 
 
+def _dated(text: str, rev: int | None) -> str:
+    """Grants that say since when they stand, ``rev`` where they did not; None: none of them says so. What was
+    told by hand since then stays the newest, whatever the rev under which they are written again."""
+    grants = decode_grants(text)
+    return encode_grants(
+        {build: replace(one, since=rev and (one.since or rev)) for build, one in grants.items()}
+    )
+
+
 def _granted(report: Report, released: Mapping[str, Mapping[int, Grant]]) -> str | None:
     if report.level is None or report.build_id is None:
         return None
     grant = released.get(report.build_id, {}).get(report.level)
-    return None if grant is None else encode_grants({report.build_id: grant})
+    return None if grant is None else encode_grants({report.build_id: replace(grant, since=report.rev)})
 
 
 def _refused(text: str) -> LivepatchError:

@@ -147,12 +147,12 @@ def _round(state: State, now: Now) -> Optional[Decision]:
 
 
 def _alike(state: State, names: Iterable[str]) -> tuple[str, ...]:
-    """The first, and those who are approved for the same: nobody for a kernel that he is not to be started
-    with."""
+    """The first, and those who are approved for the same: nobody for a kernel that he does not run, or is not
+    to be started with: what he was told of it goes on."""
     groups: dict[tuple[bool, str], list[str]] = {}
     for name in names:
         host = state.hosts[name]
-        groups.setdefault((host.restarts, host.kernel), []).append(name)
+        groups.setdefault((host.restarts, host.kernel if host.restarts else host.build), []).append(name)
     return tuple(next(iter(groups.values())))
 
 

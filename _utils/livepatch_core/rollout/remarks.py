@@ -45,7 +45,8 @@ def _levels(plan: Plan, moving: list[Placing], facts: Mapping[str, HostFacts]) -
             "more), only to "
             "the next lower one."
         )
-    held = sum(Flag.HELD in facts[one.minion].flags for one in moving)
+    live = [one for one in moving if one.method is Method.LIVEPATCH]
+    held = sum(Flag.HELD in facts[one.minion].flags for one in live)
     if held:
         yield f"{held} hosts are held by hand or after a crash; this rollout's approval ends a hold by hand."
     drifted = sum(Flag.DRIFTED in facts[one.minion].flags for one in moving)

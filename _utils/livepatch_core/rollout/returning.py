@@ -69,14 +69,13 @@ def _never_back(state: State) -> list[str]:
 
 
 def _approve(state: State) -> Write:
-    """One approval for all that go back to the same level."""
-    groups: dict[int, list[str]] = {}
-    for name in state.hosts:
-        if name in state.recalled and state.hosts[name].document < 0:
-            groups.setdefault(state.hosts[name].before, []).append(name)
-    level, names = next(iter(sorted(groups.items())))
-    builds = {state.hosts[name].build for name in names}
-    grants = {build: _grant(state, build, level) for build in sorted(builds)}
+    """One approval for all of a kernel build that go back to the same level."""
+    groups: dict[tuple[int, str], list[str]] = {}
+    for name, host in state.hosts.items():
+        if name in state.recalled and host.document < 0:
+            groups.setdefault((host.before, host.build), []).append(name)
+    (level, build), names = next(iter(sorted(groups.items())))
+    grants = {build: _grant(state, build, level)}
     body: dict[str, Any] = {
         "act": f"{state.id}/{state.act_count + 1}",
         "hosts": names,

@@ -138,7 +138,7 @@ def refuse_superseded(master: Master, directory: Path) -> None:
     if not state.ended:
         return
     theirs = {
-        name: (host.build, grant.level)
+        name: (host.build, grant.level if host.rev == host.forward_rev else host.before)
         for name, host in state.hosts.items()
         if host.forward_rev
         and host.place is not Place.ROLLED_BACK

@@ -65,7 +65,7 @@ def test_an_approval_is_read() -> None:
 
 
 def test_what_wins() -> None:
-    record = accept(approval(5), Record(), BUILD_ID)
+    record = accept(approval(5), Record())
     assert kind(lambda: judge(approval(4), record, BUILD_ID)) is Kind.SUPERSEDED
     assert kind(lambda: judge(approval(5, level=2), record, BUILD_ID)) is Kind.SUPERSEDED
     assert kind(lambda: judge(approval(9, ledger="b"), record, BUILD_ID)) is Kind.FOREIGN_LEDGER
@@ -75,13 +75,13 @@ def test_what_wins() -> None:
 
 def test_one_that_names_no_level_here_outranks_older_ones() -> None:
     silent = approval(6, build=OTHER_BUILD)
-    record = accept(silent, accept(approval(5), Record(), BUILD_ID), BUILD_ID)
+    record = accept(silent, accept(approval(5), Record()))
     assert kind(lambda: judge(silent, record, BUILD_ID)) is Kind.UNAPPROVED
     assert kind(lambda: judge(approval(5), record, BUILD_ID)) is Kind.SUPERSEDED
 
 
 def test_by_hand_holds_until_a_higher_rev() -> None:
-    _, record = by_hand(2, "a fault", accept(approval(5), Record(), BUILD_ID), BUILD_ID)
+    _, record = by_hand(2, "a fault", accept(approval(5), Record()), BUILD_ID)
     assert kind(lambda: judge(approval(5), record, BUILD_ID)) is Kind.SUPERSEDED
     target, after = judge(approval(6), record, BUILD_ID)
     assert (target.level, after.by_hand) == (1, None)
@@ -100,7 +100,7 @@ def test_by_hand_needs_a_level_and_a_reason(level: object, reason: object, expec
 
 
 def test_adopting_lets_the_new_ledger_speak() -> None:
-    _, record = by_hand(2, "a fault", accept(approval(57), Record(), BUILD_ID), BUILD_ID)
+    _, record = by_hand(2, "a fault", accept(approval(57), Record()), BUILD_ID)
     adopted = record.adopt("b", 0)
     assert kind(lambda: judge(approval(58), adopted, BUILD_ID)) is Kind.FOREIGN_LEDGER
     assert judge(approval(1, ledger="b"), adopted, BUILD_ID)[0].level == 1

@@ -19,6 +19,7 @@ from tests.unit.host.fakekernel import BUILD_ID, _note
 from tests.unit.host.world import World
 
 OTHER = "bb" * 20  # the build-id of another kernel
+THIRD = "cc" * 20
 ORDER = Order("a test")
 
 
@@ -40,7 +41,7 @@ def refusal(act: Callable[[], object]) -> Kind:
 @pytest.fixture
 def approved() -> Record:
     """Level 2 of both kernel builds, by rev 5."""
-    return accept(both(5, 2), Record(), BUILD_ID)
+    return accept(both(5, 2), Record())
 
 
 @pytest.fixture
@@ -257,6 +258,37 @@ def test_an_approval_for_another_kernel_build_does_not_end_a_hold_here(approved:
     assert (target.level, after.by_hand) == (2, None)
 
 
+@pytest.mark.parametrize("said_in", [BUILD_ID, OTHER, THIRD])
+def test_level_0_by_hand_ends_build_by_build(said_in: str) -> None:
+    """It is for all of them, wherever it was said, and one approval of one build is no word about another."""
+    record = accept(both(5, 2, BUILD_ID, OTHER, THIRD), Record())
+    _, record = by_hand(0, "unhealthy", record, said_in)
+    old = Grant(2, "0" * 64, 5)
+    newer = Approval("a", 6, {BUILD_ID: old, OTHER: Grant(3, "0" * 64), THIRD: old})
+    assert refusal(lambda: judge(newer, record, BUILD_ID)) is Kind.SUPERSEDED
+    target, record = judge(newer, record, OTHER)
+    assert target.level == 3
+    assert [nextboot.bound_of(record, build) for build in (BUILD_ID, OTHER, THIRD)] == [0, 3, 0]
+    for build in (BUILD_ID, THIRD):
+        assert refusal(lambda build=build: judge(newer, record, build)) is Kind.SUPERSEDED  # type: ignore[misc]
+
+
+def test_what_is_held_up_by_hand_outranks_older_ones_all_the_same(approved: Record) -> None:
+    _, record = by_hand(1, "a trial", approved, BUILD_ID)
+    bad = carried(6, 2, 5, 1)
+    assert refusal(lambda: judge(bad, record, BUILD_ID)) is Kind.SUPERSEDED
+    record = accept(bad, record)
+    assert (record.rev, bounds(record)) == (6, [1, 1]), "the other kernel does not boot what was superseded"
+    assert refusal(lambda: judge(both(5, 2), record, OTHER)) is Kind.SUPERSEDED
+    _, record = by_hand(0, "it is no better", record, BUILD_ID)
+    assert refusal(lambda: judge(bad, record, OTHER)) is Kind.SUPERSEDED, "it was said after rev 6 was seen"
+
+
+def test_a_hold_of_a_kernel_that_is_not_known_binds_the_boot_too(approved: Record) -> None:
+    _, record = by_hand(1, "a trial", approved, "")
+    assert bounds(record) == [1, 1]
+
+
 def test_level_0_by_hand_goes_on_in_its_own_kernel_when_the_other_is_approved_a_level(
     approved: Record,
 ) -> None:
@@ -327,6 +359,10 @@ def test_a_host_in_another_kernel_goes_where_it_is_told(rolled_back: World) -> N
     assert rolled_back.apply(approval=approval).result is True
     assert booted(rolled_back) == ["lp_2"]
     assert rolled_back.apply(approval=approval).kind is Kind.SUPERSEDED
+    newer = rolled_back.approval(5, 1)
+    newer["builds"] = {BUILD_ID: {**newer["builds"][BUILD_ID], "since": 4}, OTHER: {"level": 0}}
+    assert rolled_back.apply(approval=newer).kind is Kind.SUPERSEDED
+    assert rolled_back.record.rev == 5, "written down though it is held up"
 
 
 def test_the_newest_level_of_another_kernel_is_asked_for(rolled_back: World) -> None:

@@ -369,8 +369,8 @@ def test_a_broken_rule_is_seen(how: str, monkeypatch: pytest.MonkeyPatch) -> Non
     """So that the test above is known to be able to fail: the first run that meets the defect ends it."""
     real = approval.accept
 
-    def broken(given: approval.Approval, record: Record, build_id: str) -> Record:
-        return real(given, BROKEN[how](record), build_id)
+    def broken(given: approval.Approval, record: Record) -> Record:
+        return real(given, BROKEN[how](record))
 
     monkeypatch.setattr(approval, "accept", broken)
     monkeypatch.setattr(move, "accept", broken)

@@ -13,7 +13,7 @@ from livepatch_core.ledger.model import Grant
 from livepatch_core.ledger.recover import JUMP, backup, parse_report, rebuild, restore
 from livepatch_core.ledger.show import show
 from livepatch_core.ledger.store import ledger_file
-from tests.unit.ledger.grants import BUILD, BY, grants
+from tests.unit.ledger.grants import BUILD, BY, OTHER, grants
 
 RELEASED = {BUILD: {0: Grant(0, None), 2: Grant(2, f"{2:064x}")}}
 
@@ -42,6 +42,7 @@ def test_old_backup_moves_nobody(master: Master, tmp_path: Path) -> None:
     unfreeze(master, None, BY)
     document = hand_out(master.state_dir, "hv1")
     assert (document["rev"], document["builds"][BUILD]["level"]) == (4, 1)
+    assert document["builds"][BUILD]["since"] == 1, "a level by hand that is newer stays the newest"
 
 
 def test_lost_ledger_with_what_hosts_have_seen(master: Master, tmp_path: Path) -> None:
@@ -53,12 +54,17 @@ def test_lost_ledger_with_what_hosts_have_seen(master: Master, tmp_path: Path) -
 
 
 def test_lost_ledger_in_doubt_gets_a_new_id(master: Master, tmp_path: Path) -> None:
+    """Its hosts adopt it, and the revs of the old one mean nothing there."""
+    approve(master, ["hv1"], grants(1, OTHER), BY)
     approve(master, ["hv1"], grants(1), BY)
     before = backup(master, tmp_path / "backup")
     lose(master)
     done = restore(master, tmp_path / "backup", BY)
     assert done["ledger_id"] != before["ledger_id"]
     assert done["adopt"]
+    unfreeze(master, None, BY)
+    builds = hand_out(master.state_dir, "hv1")["builds"]
+    assert {name: "since" in one for name, one in builds.items()} == {BUILD: False, OTHER: False}
 
 
 def test_backup_of_another_ledger(master: Master, tmp_path: Path) -> None:
@@ -108,9 +114,9 @@ def test_rebuilt_from_hosts(master: Master) -> None:
     assert hand_out(master.state_dir, "hv1") == {
         "ledger_id": "ledger-a",
         "rev": 41 + JUMP,
-        "builds": {BUILD: {"level": 2, "sha256": f"{2:064x}"}},
+        "builds": {BUILD: {"level": 2, "sha256": f"{2:064x}", "since": 41}},
     }
-    assert hand_out(master.state_dir, "hv2")["builds"] == {BUILD: {"level": 0, "sha256": None}}
+    assert hand_out(master.state_dir, "hv2")["builds"] == {BUILD: {"level": 0, "sha256": None, "since": 17}}
     with pytest.raises(LivepatchError, match="is not replaced|not replaced"):
         rebuild(master, reports, RELEASED, BY)
 

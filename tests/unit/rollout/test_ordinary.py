@@ -96,6 +96,19 @@ def newest(**changes: Any) -> Any:
     return plan_of(hosts, options=options, grants=NEWEST, back=LOWER)
 
 
+@pytest.mark.parametrize("verb", ["", "rollback"])
+def test_nobody_is_approved_for_a_kernel_that_it_does_not_run(tmp_path: Path, verb: str) -> None:
+    """What it was told of that one, by hand too, goes on."""
+    plan = plan_of([host("a"), host("b", build_id=B)], {**OPTIONS, "canaries": ["a", "b"]})
+    under = Under(tmp_path, plan)
+    under.end()
+    if verb:
+        under.say(verb)
+        under.end()
+    approved = {name: set(one["builds"]) for name, one in under.world.data["approvals"].items()}
+    assert approved == {"a": {A}, "b": {B}}
+
+
 def test_each_kernel_build_has_its_own_newest_level(tmp_path: Path) -> None:
     """B's level 3 is blocked: a host that is there goes down to 2."""
     under = Under(tmp_path, newest())

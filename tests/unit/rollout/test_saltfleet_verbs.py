@@ -19,6 +19,7 @@ from livepatch_core.rollout.detaching import Answer, Presses
 from livepatch_core.rollout.keeper import Keeper
 from livepatch_core.rollout.model import Plan
 from livepatch_core.rollout.owner import OwnerKind
+from livepatch_core.rollout.states import Place
 from livepatch_core.words import Kind
 from tests.unit.catalog.modules import master_in
 from tests.unit.ledger.grants import BY
@@ -125,6 +126,33 @@ def test_an_old_rollout_is_not_rolled_back_over_what_came_later(master: Master) 
     assert refused.value.kind is Kind.SUPERSEDED
     approve(master, names[:1], grants, BY)
     verbs.refuse_superseded(master, directory)
+
+
+@pytest.mark.parametrize("how", ["stuck", "aborted"])
+def test_what_a_rollback_left_behind_is_rolled_back_again(master: Master, how: str) -> None:
+    """Its own way back is nobody else's word."""
+    plan = plan_of(fleet(4))
+    victim = plan.waves[0][0]
+    directory, world = started(master, plan, **({victim: "stuck"} if how == "stuck" else {}))
+    drive(directory, world)
+
+    def say(verb: str) -> None:
+        verbs.refuse_superseded(master, directory)
+        verbs.command(directory, world, CLOCK, verb, "bob", "why", {})
+
+    say("rollback")
+    if how == "aborted":
+        drive(directory, world, lambda state: state.back_approved)
+        say("abort")
+    state = drive(directory, world)
+    assert str(state.standing) == {"stuck": "rollback_failed", "aborted": "aborted"}[how]
+    left = [name for name, one in state.hosts.items() if one.place is not Place.ROLLED_BACK]
+    assert victim in left
+    (build,) = {one.build_id for one in plan.hosts}
+    approve(master, left, {build: Grant(1, "1" * 64)}, BY)  # as the rollout has, in the real ledger
+    world.data["hosts"][victim].update(way="well", jammed=False)
+    say("rollback")
+    assert str(drive(directory, world).standing) == "rolled_back"
 
 
 def test_a_command_for_a_rollout_that_is_driven_is_left_for_its_owner(master: Master) -> None:
