@@ -57,6 +57,16 @@ CASES: dict[str, tuple[Edits, Refusal, str, str]] = {
         MEMINFO,
         "nowhere_at_all",
     ),
+    "BTF ids": (
+        {
+            "kernel/bpf/bpf_lsm.c": [
+                ("return btf_id_set_contains(&sleep", "return btf_id && btf_id_set_contains(&sleep")
+            ]
+        },
+        Refusal.NEW_REGISTRATION,
+        "kernel/bpf/bpf_lsm.c",
+        "bpf_ima_inode_hash_allowed",  # which the other is inlined into
+    ),
 }
 
 
@@ -91,6 +101,14 @@ def test_layout_is_compared_and_can_be_accepted(make: Make, target_of: Callable[
     accepted = {"struct pde_opener": "a test that is never loaded", "init:proc_init_kmemcache": "as above"}
     built = make("lp_layout", [text], accept=accepted)
     assert Notice.LAYOUT_ACCEPTED in {warning.notice for warning in built.warnings}
+
+
+def test_an_export_whose_name_the_kernel_has_twice(make: Make, target_of: Callable[[Kernel], Target]) -> None:
+    """A module's import of it has no certain address; that it is the export is enough."""
+    source, name = target_of(kernels.kernel("6.1")).source, "fs/smb/server/mgmt/share_config.c"
+    call = "\t\t\tret = kern_path(share->path, 0, &share->vfs_path);\n"
+    built = make("lp_twice", [diff(source, {name: [(call, "\t\t\tcond_resched();\n" + call)]})])
+    assert [one.owner for one in built.units] == ["ksmbd"]
 
 
 class _Careless(dict):  # type: ignore[type-arg]
