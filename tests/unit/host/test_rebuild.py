@@ -15,6 +15,7 @@ from livepatch_core.ledger.acts import unfreeze
 from livepatch_core.ledger.handout import hand_out
 from livepatch_core.ledger.model import Grant
 from livepatch_core.ledger.recover import JUMP, Report, parse_report, rebuild
+from livepatch_core.words import Kind
 from tests.unit.host.conftest import levels
 from tests.unit.host.fakekernel import BUILD_ID
 from tests.unit.host.world import World, build_world, put_in_place
@@ -50,4 +51,5 @@ def test_a_fleet_is_where_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     for name in ("obeys", "by hand"):
         put_in_place(worlds[name], monkeypatch)
         outcome = worlds[name].apply(approval=hand_out(master.state_dir, name))
-        assert (outcome.result, worlds[name].patches) == (True, ["lp_1"])
+        there = (True, None, ["lp_1"]) if name == "obeys" else (False, Kind.SUPERSEDED, ["lp_2"])
+        assert (outcome.result, outcome.kind, worlds[name].patches) == there
