@@ -482,8 +482,8 @@ def abort(rollout_id=None, why=None, *args, **kwargs):
 def rollback(rollout_id=None, scope="all", block=None, why=None, display_progress=None, *args, **kwargs):
     """
     Take the hosts back to the levels they came from: approved first and at once, also for hosts that are
-    away; then dispatched under the same limits, and verified. Also after it has ended, unless hosts of it
-    are approved for another level since.
+    away; then dispatched under the same limits, and verified. Also after it has ended; hosts that somebody
+    has approved for another level since are then left there, and named.
 
     rollout_id
         The rollout; by default the one that is active.
@@ -770,7 +770,7 @@ def _command(verb, id, why, given, kwargs, args, display=None):
             fleet = saltfleet.SaltFleet(means, master, directory.name, by, directory / verbs.COMMANDS)
             wanted = verbs.arguments_of(given)
             if verb == "rollback":
-                verbs.refuse_superseded(master, directory)
+                wanted["keep"] = verbs.taken_on(master, directory, wanted.get("scope", "all"))
             name, _ = verbs.command(directory, fleet, CLOCK, verb, by.who, by.why, wanted)
             record = verbs.obeyed(directory, fleet, CLOCK, name, OBEYED_SECONDS)
         return _obeyed(verb, master, directory, by, record, display)

@@ -49,7 +49,6 @@ from livepatch_core.build.unit import Piece, Reference, Unit
 ALIAS = "__livepatch_new_"
 HOOK_ALIAS = "__livepatch_hook_"
 _READ_ONLY = re.compile(r"^\.rodata")
-BTF_IDS = ".BTF_ids"  # include/linux/btf_ids.h: zeroes that resolve_btfids fills in after the link
 _PLAIN_DATA = re.compile(r"^\.(data|bss|ref\.data)(\.|$)")
 
 
@@ -158,27 +157,20 @@ class Extractor:
         """
         return section.data[: piece.start] if section.name.startswith(".text.") and piece.start <= 64 else b""
 
-    def _refuse_btf_id(self, name: str) -> Refused:
+    def _too_late(self, refusal: Refusal, name: str, section: str) -> Refused:
         return self.refuse(
-            Refusal.NEW_REGISTRATION,
+            refusal,
             name,
-            "It needs BTF ids of its own, which are only filled in when a kernel or its module is linked.",
-            "Leave the function that refers to the set (BTF_ID, BTF_SET) as it is.",
+            f"New code refers to {section}, which only means something when the kernel is made or starts.",
+            "Avoid it.",
         )
 
     def _home(self, piece: Piece, section: Section) -> tuple[str, int, int]:
         """(name, flags, type) of the section that a piece goes to."""
         name = section.name
-        if name == BTF_IDS:
-            raise self._refuse_btf_id(piece.name)
         refusal = registration(name)
         if refusal is not None or INIT.search(name):
-            raise self.refuse(
-                refusal or Refusal.INIT_CODE,
-                piece.name,
-                f"New code refers to it in {name}, which only exists at start.",
-                "Avoid it.",
-            )
+            raise self._too_late(refusal or Refusal.INIT_CODE, piece.name, name)
         if piece.function:
             if name == ".static_call.text":
                 raise self.refuse(
@@ -237,8 +229,9 @@ class Extractor:
         if piece is None:
             return self._anonymous(reference.section, holder), raw
         if piece.name not in self.placed and not self._belongs(piece):
-            if section.name == BTF_IDS:
-                raise self._refuse_btf_id(holder.name)
+            refusal = registration(section.name)
+            if refusal is not None:
+                raise self._too_late(refusal, holder.name, section.name)
             raise self.refuse(
                 Refusal.RELOCATION_UNKNOWN,
                 holder.name,

@@ -78,8 +78,8 @@ IGNORED = re.compile(
     r"^(\.discard|\.comment|\.note|\.modinfo|\.printk_index|\.livepatch|\.BTF|\.gnu\.|\.debug|\.export_symbol|\.orc_header)|^\.orc_unwind$"
 )
 
-# Sections whose every record registers something when the kernel or the module starts: too late in a live
-# patch.
+# Sections whose every record registers something when the kernel or the module starts, or is filled in when
+# it is made (.BTF_ids: zeroes until resolve_btfids): too late in a live patch.
 REGISTRATIONS = (
     (re.compile(r"^(__ksymtab|___ksymtab|__kcrctab|___kcrctab|\.export_symbol)"), Refusal.NEW_EXPORT),
     (re.compile(r"^__param"), Refusal.NEW_PARAMETER),
@@ -95,7 +95,7 @@ REGISTRATIONS = (
     ),
     (
         re.compile(
-            r"^(\.pci_fixup|__syscalls_metadata|_error_injection_whitelist|_kprobe_blacklist|__modver|__earlycon|__irqchip)"
+            r"^(\.BTF_ids|\.pci_fixup|__syscalls_metadata|_error_injection_whitelist|_kprobe_blacklist|__modver|__earlycon|__irqchip)"
         ),
         Refusal.NEW_REGISTRATION,
     ),

@@ -118,7 +118,7 @@ def judge(approval: Approval, record: Record, build_id: str) -> tuple[Target, Re
     Raises LivepatchError: foreign-ledger, superseded or unapproved; the host then stays as it is.
     """
     accepted = accept(approval, record)
-    refuse_held(approval, record, build_id)
+    refuse_held(approval, record, build_id, build_id)
     grant = approval.builds.get(build_id)
     if grant is None:
         raise _hold(f"approval rev {approval.rev} names no level for this kernel build ({build_id})")
@@ -150,10 +150,10 @@ def accept(approval: Approval, record: Record) -> Record:
     return record.accept(approval.ledger_id, approval.rev, approval.digest, levels, revs)
 
 
-def refuse_held(approval: Approval, record: Record, build_id: str) -> None:
-    """Raises LivepatchError (superseded) where what was said by hand is newer than what ``approval`` says of
-    this kernel build, or of the release of that name."""
-    held, since = record.by_hand, approval.since(build_id)
+def refuse_held(approval: Approval, record: Record, build_id: str, to: str) -> None:
+    """Raises LivepatchError (superseded) where what was said by hand of this kernel build is newer than what
+    ``approval`` says of ``to``: of the same build, or of the release of a kernel that is to be started."""
+    held, since = record.by_hand, approval.since(to)
     if held is not None and held.binds(build_id) and since <= held.above_rev:
         raise held_by_hand(held, f"what was approved, at rev {since}, is not newer")
 

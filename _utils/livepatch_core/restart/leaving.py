@@ -14,11 +14,11 @@ from typing import TypeVar
 
 from livepatch_core.errors import LivepatchError
 from livepatch_core.host import health, move
-from livepatch_core.host.approval import Approval, accept, held_by_hand, parse_approval
+from livepatch_core.host.approval import Approval, accept, parse_approval, refuse_held
 from livepatch_core.host.context import Host
 from livepatch_core.host.lock import exclusive
 from livepatch_core.host.outcome import Outcome
-from livepatch_core.host.record import Record, read_record, write_record
+from livepatch_core.host.record import read_record, write_record
 from livepatch_core.kernel.identity import Identity, read_identity
 from livepatch_core.kexec import boot, leave, load
 from livepatch_core.kexec import status as kexec_status
@@ -138,15 +138,8 @@ def _approved(host: Host, order: Order, approval: Approval, here: Identity) -> s
             f"Approval rev {approval.rev} does not name kernel {release}; nothing was changed.",
             remedy="Roll out with the method kexec or reboot: it approves the kernels that it starts.",
         )
-    _refuse_held(approval, accepted, release, here)
+    refuse_held(approval, accepted, here.build_id or "", release)
     return release
-
-
-def _refuse_held(approval: Approval, record: Record, release: str, here: Identity) -> None:
-    """What was said by hand of the kernel that runs, after that start was approved, is newer."""
-    held, since = record.by_hand, approval.since(release)
-    if held is not None and held.binds(here.build_id or "") and since <= held.above_rev:
-        raise held_by_hand(held, f"kernel {release} was approved before that, at rev {since}")
 
 
 def _begin(host: Host, order: Order, approval: Approval, here: Identity, release: str) -> Restart:
@@ -190,7 +183,7 @@ def _leave(host: Host, order: Order, approval: Approval, restart: Restart, late:
             raise LivepatchError(Kind.STALLED, f"The drain took longer than {order.deadline:.0f} s")
         record = read_record(host.settings.record_file)
         accept(approval, record)
-        _refuse_held(approval, record, restart.kernel, read_identity(host.roots))
+        refuse_held(approval, record, read_identity(host.roots).build_id or "", restart.kernel)
         kernel.find(host, restart.method, restart.kernel)
         text = f"Kernel {restart.kernel} starts in {order.delay:g} s."
         leaving = replace(restart, stage=Stage.LEAVING, left=host.now() + order.delay, comment=text)

@@ -9,7 +9,7 @@ from livepatch_core.rollout import inquiries, restarts
 from livepatch_core.rollout.fleet import Verb
 from livepatch_core.rollout.model import When
 from livepatch_core.rollout.state import Host, Job, Round, State
-from livepatch_core.rollout.states import Place, Standing
+from livepatch_core.rollout.states import ABSENTEES, Place, Standing
 from livepatch_core.words import Kind
 
 RELOOK = (
@@ -18,7 +18,8 @@ RELOOK = (
 
 
 ON_THEIR_WAY = (Place.MOVING, Place.RETURNED)
-ABOUT = {"soak": Place.HEALTHY, "stray": Place.LOST}  # whom these looks are about
+# Whom these looks are about.
+ABOUT = {"soak": frozenset({Place.HEALTHY}), "stray": frozenset({Place.LOST}), "late": ABSENTEES}
 LATE = "it came back later than it was allowed to"
 
 
@@ -82,10 +83,10 @@ def _answered(state: State, job: Job, name: str, said: Mapping[str, Any]) -> Non
         _take_stage(host, said)
         if host.place is not Place.STAGING:
             return
-    elif host.place is not ABOUT.get(job.purpose, host.place):
+    elif host.place not in ABOUT.get(job.purpose, {host.place}):
         return  # it has moved on since it was asked
     elif job.purpose == "late":
-        if place is Place.PENDING and host.place in (Place.ABSENT, Place.UNREACHABLE):
+        if place is Place.PENDING:
             state.put(name, place)
             state.ready[name] = None
         elif said.get("text"):  # why it has no turn yet
@@ -119,7 +120,7 @@ def _take_stage(host: Host, said: Mapping[str, Any]) -> None:
     boot, there, kernel = said["boot"], bool(said.get("there")), said.get("kernel", "")
     host.arrived = host.arrived and (there or (boot == host.boot and host.runs == kernel))
     host.runs = kernel if there else host.runs
-    host.boot, host.there, host.kernel = boot, there, kernel
+    host.boot, host.there, host.again, host.kernel = boot, there, bool(said.get("again")), kernel
     host.build = said.get("build", host.build)
     if "before" in said:
         host.before = said["before"]

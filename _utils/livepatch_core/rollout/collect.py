@@ -100,11 +100,10 @@ def _restarted(state: State, job: Job, host: Host, entry: Any, overdue: bool) ->
 
 def _checked(state: State, host: Host, entry: Any) -> dict[str, Any]:
     """Where it never leaves, a rollback leaves it at the level it has, if that may be approved."""
-    found = _or_left_out(state, host, restarts.checked(entry, state, host.placing), entry)
-    if host.forward_rev:
-        found = restarts.tried_again(found, entry, restarts.order_for(state, host))
-    before = way_back(state.plan.back.get(found.build, {}), found.level or 0)
-    return {**found.document(), **({"before": before} if found.place is Place.STAGED else {})}
+    found = _or_left_out(state, host, restarts.checked(entry, state, host), entry)
+    if not found.boot:
+        return found.document()
+    return {**found.document(), "before": way_back(state.plan.back.get(found.build, {}), found.level or 0)}
 
 
 def order_for(state: State, host: Host) -> Order:
@@ -139,13 +138,14 @@ def _staged(state: State, host: Host, entry: Any) -> dict[str, Any]:
 
 
 def _or_left_out(state: State, host: Host, found: Finding, entry: Any) -> Finding:
-    if host.placing.wave is not None:
+    """What a plan would have made of a host that was away. One that this rollout has told before is in it."""
+    if host.placing.wave is not None or host.forward_rev:
         return found
     if found.place is Place.FAILED and found.kind in LEFT_OUT:
         return replace(found, place=Place.SKIPPED)
     seen = outcomes.read_look((outcomes.document_of(entry) or {}).get("look"))
     if found.place is Place.STAGED and seen is not None and (skew := _skew(state, seen)):
-        return Finding(Place.SKIPPED, text=skew)
+        return Finding(Place.ABSENT, text=skew)  # it waits until it is synchronised
     return found
 
 

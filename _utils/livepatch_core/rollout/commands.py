@@ -62,7 +62,7 @@ ARGUMENTS: Mapping[Order, tuple[str, ...]] = {
     Order.SKIP: ("host", "wave"),
     Order.CONFIRM: ("gate",),
     Order.ABORT: (),
-    Order.ROLLBACK: ("scope", "block"),
+    Order.ROLLBACK: ("scope", "block", "keep"),  # keep: of verbs.taken_on(), nobody types it
 }
 
 
@@ -95,7 +95,7 @@ def may(verb: Order, state: State, arguments: Mapping[str, Any]) -> Optional[str
 
 def _acknowledged(state: State, arguments: Mapping[str, Any]) -> Optional[str]:
     if state.back_wanted is not None:
-        return f"It is about to be rolled back: {state.back_wanted[2]}."
+        return f"It is about to be rolled back: {state.back_wanted.why}."
     if state.trip is None:
         return None
     if arguments.get("acknowledge") == state.trip.counter:
@@ -152,6 +152,9 @@ def _confirm(state: State, arguments: Mapping[str, Any]) -> Optional[str]:
 def _rollback(state: State, arguments: Mapping[str, Any]) -> Optional[str]:
     if arguments.get("scope", "all") not in ("wave", "all"):
         return f"The scope is wave or all, not {arguments['scope']!r}."
+    keep = arguments.get("keep", {})
+    if not isinstance(keep, Mapping) or not all(type(level) is int for level in keep.values()):
+        return f"keep names hosts and their levels, and is {keep!r}."
     if state.acts or any(host.forward_rev for host in state.hosts.values()):
         return None
     return "No host was approved for anything, so there is nothing to roll back; abort ends it."

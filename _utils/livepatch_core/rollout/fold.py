@@ -9,7 +9,7 @@ from livepatch_core.rollout import answers, inquiries, obeyed
 from livepatch_core.rollout.fleet import MOVES, Verb
 from livepatch_core.rollout.model import Grant, OnFail, Plan, When
 from livepatch_core.rollout.records import Record, Type
-from livepatch_core.rollout.state import Act, Round, State, Trip, begin
+from livepatch_core.rollout.state import Act, BackWanted, Round, State, Trip, begin
 from livepatch_core.rollout.states import Phase, Place, Standing
 
 MAX_TRIES = 8  # publications of one job that fail in a row; with the backoff about four minutes
@@ -154,11 +154,12 @@ def _take_approval(state: State, name: str, act: Act, rev: int, document: int) -
         return
     # One that this rollout has moved, and that is tried again, is at its level: it is told once more, and so
     # has its gates and its soak. One that has been restarted has them without: it would be restarted again.
-    again, host.forward_rev, host.document = host.forward_rev > 0, rev, document
-    if host.there and again and host.restarts:
-        state.put(name, Place.GATING if inquiries.names_for(state, When.HOST) else Place.HEALTHY)
-    else:
-        state.put(name, Place.ALREADY if host.there and not again else Place.APPROVED)
+    known = host.there and (host.restarts or not host.forward_rev)
+    place = Place.ALREADY if known else Place.APPROVED
+    if host.again:
+        place = Place.GATING if inquiries.names_for(state, When.HOST) else Place.HEALTHY
+    host.forward_rev, host.document = rev, document
+    state.put(name, place)
 
 
 def _move(state: State, body: Mapping[str, Any]) -> None:
@@ -219,7 +220,7 @@ def _tripped(state: State, body: Mapping[str, Any]) -> None:
     state.trips.append(trip)
     if trip.action != OnFail.PAUSE:
         scope = "wave" if trip.action == OnFail.ROLLBACK_WAVE else "all"
-        state.back_wanted = (scope, state.plan.options.block_on_rollback, body["reason"])
+        state.back_wanted = BackWanted(scope, state.plan.options.block_on_rollback, body["reason"])
     state.stand(Standing.PAUSED, body["reason"])
 
 

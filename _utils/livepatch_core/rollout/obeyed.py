@@ -6,9 +6,12 @@ from collections import Counter as Tally
 from collections.abc import Mapping
 from typing import Any
 
+from livepatch_core.rollout.inquiries import names_for
 from livepatch_core.rollout.model import When
-from livepatch_core.rollout.state import State
+from livepatch_core.rollout.state import BackWanted, State
 from livepatch_core.rollout.states import COUNTED, SKIPPABLE, Counter, Phase, Place, Standing
+
+NAMED = 3  # hosts in a sentence; the journal has them all
 
 
 def command(state: State, body: Mapping[str, Any]) -> None:
@@ -48,6 +51,12 @@ def drop_inquiry(state: State) -> None:
         del state.jobs[jid]
 
 
+def named(levels: Mapping[str, int]) -> str:
+    """The first few hosts, each with its level."""
+    said = ", ".join(f"{name}: level {level}" for name, level in sorted(levels.items())[:NAMED])
+    return f"{said} ..." if len(levels) > NAMED else said
+
+
 def _said(body: Mapping[str, Any], what: str) -> str:
     return f"{what} by {body['who']}: {body['why']}"
 
@@ -70,6 +79,9 @@ def _promote(state: State, body: Mapping[str, Any], given: Mapping[str, Any]) ->
     if state.inquiry is not None:
         state.waived.update((name, state.lap) for name in state.inquiry.names[state.inquiry.index :])
     drop_inquiry(state)
+    if not names_for(state, When.HOST):  # nobody would ask them any more
+        for name in state.at({Place.GATING}):
+            state.put(name, Place.HEALTHY)
     state.full = state.full or bool(given.get("full"))
     state.promoted = state.promoted or state.phase in (Phase.SOAK, Phase.GATE)
     _resume(state, body, given)
@@ -115,8 +127,12 @@ def _abort(state: State, body: Mapping[str, Any], _given: Mapping[str, Any]) -> 
 
 
 def _rollback(state: State, body: Mapping[str, Any], given: Mapping[str, Any]) -> None:
-    reason = _said(body, "rolled back")
-    state.back_wanted = (given.get("scope", "all"), bool(given.get("block")), reason)
+    reason, keep = _said(body, "rolled back"), given.get("keep") or {}
+    if keep:
+        reason += f"; {len(keep)} hosts stay where they were approved to be since ({named(keep)})"
+    state.back_wanted = BackWanted(
+        given.get("scope", "all"), bool(given.get("block")), reason, frozenset(keep)
+    )
     state.stand(Standing.PAUSED, reason)
 
 

@@ -38,7 +38,8 @@ class Order:
 @dataclass(frozen=True)
 class Finding:
     """place: where the host stands now; MOVING: look again; APPROVED: it did not get the command. there:
-    it is at its level already. boot, build, level: as it says itself, from staging or after a restart.
+    it is at its level already. again: and this rollout has told it before. boot, build, level: as it says
+    itself, from staging or after a restart.
 
     Of hosts that are started with another kernel: kernel, its release (after the restart that of the one
     which runs); leaves: the boot was ordered; away: seconds.
@@ -48,6 +49,7 @@ class Finding:
     kind: str = ""
     text: str = ""
     there: bool = False
+    again: bool = False
     boot: str = ""
     build: str = ""
     level: Optional[int] = None
@@ -65,6 +67,7 @@ class Finding:
             "build": self.build,
             "kernel": self.kernel,
             "there": self.there,
+            "again": self.again,
             "leaves": self.leaves,
         }
         shown: dict[str, Any] = {key: value for key, value in said.items() if value}

@@ -9,7 +9,7 @@ healthy is what a look shows under its new boot id: the kernel, its level, its h
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Optional
 
 from livepatch_core.rollout import outcomes
@@ -20,6 +20,7 @@ from livepatch_core.rollout.states import Place
 from livepatch_core.words import CheckVerdict, Flag, Kind, Verdict
 
 BUSY = (Verdict.PATCHING, Verdict.REVERTING, Verdict.STALLED)
+MEND_THERE = "mend that there (livepatch.apply, or livepatch.unhold where a level is held by hand)"
 
 
 @dataclass(frozen=True)
@@ -45,15 +46,18 @@ def left_away(options: Options) -> str:
     return "; what was drained there is still away: run livepatch_restart.finish there once it answers"
 
 
+def _levels(state: State, kernel: str) -> dict[str, int]:
+    return {build: one.level for build, one in state.plan.arrivals.get(kernel, {}).items()}
+
+
 def order_for(state: State, host: Host) -> Order:
-    levels = {build: one.level for build, one in state.plan.arrivals.get(host.kernel, {}).items()}
     options = state.plan.options
     return Order(
         state.ledger_id,
         host.forward_rev,
         host.boot,
         host.kernel,
-        levels,
+        _levels(state, host.kernel),
         options.bare,
         host.returned,
         left_away(options),
@@ -75,8 +79,12 @@ def leave_arguments(state: State, job: Job) -> dict[str, Any]:
     return {**check_arguments(state, job), "kernel": kernel, "reason": why, "deadline": deadline}
 
 
-def checked(entry: object, state: State, placing: Placing) -> Finding:
-    """The answer to the question whether it could be restarted; ``there``: it has nothing to do."""
+def checked(entry: object, state: State, host: Host) -> Finding:
+    """The answer to the question whether it could be restarted; ``there``: it has nothing to do.
+
+    One that this rollout has approved before, that failed, and that runs the kernel now is not restarted
+    once more, so what was wrong with it has to be well by now (``again``).
+    """
     document = outcomes.document_of(entry)
     unread = Finding(Place.FAILED, Kind.INTERNAL, f"its answer cannot be read: {outcomes.shown(entry)}")
     if document is None or not isinstance(document.get("result"), bool):
@@ -88,29 +96,22 @@ def checked(entry: object, state: State, placing: Placing) -> Finding:
         return unread
     if seen.verdict in BUSY:
         return Finding(Place.FAILED, Kind.BUSY, f"a transition is running there: {seen.comment}")
-    drift = _drift(seen, kernel, placing)
+    drift = _drift(seen, kernel, host.placing)
     if drift:
         return Finding(Place.FAILED, Kind.DRIFT, drift)
     if not state.plan.arrivals.get(kernel) and not state.plan.options.bare:
         return Finding(Place.FAILED, Kind.UNCOVERED, f"there is no level for kernel {kernel}")
     there = kernel == seen.release and Flag.REBOOT_OWED not in seen.flags
-    return Finding(
+    found = Finding(
         Place.STAGED, boot=seen.boot, build=seen.build, level=seen.level, there=there, kernel=kernel
     )
-
-
-def tried_again(found: Finding, entry: object, order: Order) -> Finding:
-    """One that this rollout has restarted, that failed, and that runs the kernel now: it is not restarted
-    again, so what was wrong with it has to be well by now."""
-    document = outcomes.document_of(entry) or {}
-    seen = outcomes.read_look(document.get("look"))
-    if not found.there or seen is None:
+    if not there or not host.forward_rev:
         return found
-    short = _short_of(seen, order)
+    short = _short_of(seen, _levels(state, kernel), state.plan.options.bare)
     if short is None:
-        return found
-    text = f"it runs kernel {seen.release}, and {short[1]}: mend that there (livepatch.apply), then retry"
-    return Finding(Place.FAILED, short[0], text)
+        return replace(found, again=True)
+    text = f"it runs kernel {kernel}, and {short[1]}: {MEND_THERE}, then retry"
+    return replace(found, place=Place.FAILED, kind=short[0], text=text)
 
 
 def _drift(seen: Seen, kernel: str, placing: Placing) -> str:
@@ -205,11 +206,11 @@ def _problem(seen: Seen, order: Order) -> Optional[tuple[str, str]]:
         return Kind.HEALTH, "it was restarted once more after it had been verified"
     if evidence.get("as_asked") is not True or seen.release != order.kernel:
         return Kind.KERNEL_MISMATCH, f"kernel {order.kernel} was asked for, {seen.release} runs"
-    return _short_of(seen, order)
+    return _short_of(seen, order.levels, order.bare)
 
 
-def _short_of(seen: Seen, order: Order) -> Optional[tuple[str, str]]:
-    level = order.levels.get(seen.build, 0 if order.bare else None)
+def _short_of(seen: Seen, levels: Mapping[str, int], bare: bool) -> Optional[tuple[str, str]]:
+    level = levels.get(seen.build, 0 if bare else None)
     if level is None:
         return Kind.UNCOVERED, f"there is no level for its kernel build {seen.build} ({seen.release})"
     if not outcomes.at_level(seen, level):

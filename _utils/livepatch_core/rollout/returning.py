@@ -19,22 +19,27 @@ LAST = (Place.LOST, Place.UNREACHABLE)  # silent ones would hold up a round of t
 def begin(state: State) -> Write:
     """Every host that this rollout approved, of this lap or of all: also those that do not answer, which
     come down when they are back."""
-    assert state.back_wanted is not None
-    scope, block, why = state.back_wanted
-    names = [
+    wanted = state.back_wanted
+    assert wanted is not None
+    names = [name for name in concerned(state, wanted.scope) if name not in wanted.keep]
+    landed = {name for name in names if has_landed(state, name)}
+    body: dict[str, Any] = {"scope": wanted.scope, "block": wanted.block, "why": wanted.why}
+    stay = {"stay": sorted(landed)} if landed else {}
+    return Write(Type.BACK, {**body, "hosts": [name for name in names if name not in landed], **stay})
+
+
+def concerned(state: State, scope: str) -> list[str]:
+    """Whom a rollback is about."""
+    return [
         name
         for name, host in state.hosts.items()
         if host.forward_rev
         and (scope == "all" or host.lap == state.lap)
         and host.place is not Place.ROLLED_BACK
     ]
-    landed = {name for name in names if _has_landed(state, name)}
-    body: dict[str, Any] = {"scope": scope, "block": block, "why": why}
-    stay = {"stay": sorted(landed)} if landed else {}
-    return Write(Type.BACK, {**body, "hosts": [name for name in names if name not in landed], **stay})
 
 
-def _has_landed(state: State, name: str) -> bool:
+def has_landed(state: State, name: str) -> bool:
     """Whether it runs another kernel already, which it keeps."""
     return state.hosts[name].arrived and not is_heard_first(state, name)
 

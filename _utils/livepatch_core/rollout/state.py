@@ -33,8 +33,8 @@ RESTARTING = {Verb.STAGE: Verb.CHECK, Verb.MOVE: Verb.LEAVE}
 class Host:
     """lap: the lap (a wave, or a group of late hosts) it was dispatched in; -1: never. rev: of its newest
     approval. forward_rev: of the one to move. before: the level to go back to. boot: boot id when it was
-    staged, or after its restart. there: it was at its level before anything was sent. tries: moves sent that
-    it never got. was: its place before it was recalled.
+    staged, or after its restart. there: it was at its level before anything was sent. again: and this
+    rollout had told it before. tries: moves sent that it never got. was: its place before it was recalled.
 
     Of hosts that are started with another kernel: kernel, its release. until: when (observed) the step it is
     at has to be over: to be back, then to be undrained. returned: it was seen to be back, or is to be taken
@@ -51,6 +51,7 @@ class Host:
     forward_rev: int = 0
     boot: str = ""
     there: bool = False
+    again: bool = False
     kind: str = ""
     text: str = ""
     tries: int = 0
@@ -66,6 +67,16 @@ class Host:
     @property
     def restarts(self) -> bool:
         return self.placing.method is not Method.LIVEPATCH
+
+
+@dataclass(frozen=True)
+class BackWanted:
+    """scope: ``all`` or ``wave``. keep: hosts that are left where they were approved to be since."""
+
+    scope: str
+    block: bool
+    why: str
+    keep: frozenset[str] = frozenset()
 
 
 @dataclass
@@ -194,7 +205,7 @@ class State:
     promoted: bool = False
     full: bool = False
     late_t: Optional[float] = None  # when waiting for late hosts began
-    back_wanted: Optional[tuple[str, bool, str]] = None  # scope, block, why: a rollback that is to begin
+    back_wanted: Optional[BackWanted] = None  # a rollback that is to begin
     scope: str = ""  # of the rollback: wave or all
     cause: str = ""  # why it is rolled back
     recalled: set[str] = field(default_factory=set)  # hosts in the scope of the rollback
@@ -299,7 +310,7 @@ class State:
         host = self.hosts[name]
         self._count(host, -1)
         host.lap, host.place, host.kind, host.text = self.lap, place, "", ""
-        host.there, host.tries = False, 0
+        host.there, host.again, host.tries = False, False, 0
         host.until, host.returned, host.away = 0.0, False, None
         self._count(host, 1)
         self.queue.pop(name, None)

@@ -15,10 +15,11 @@ from livepatch_core.catalog.settings import Master
 from livepatch_core.durable import make_directory, write_atomically
 from livepatch_core.errors import LivepatchError
 from livepatch_core.ledger import rollouts
-from livepatch_core.rollout import adoption, commands, driver, journal, owner, plandoc, status
+from livepatch_core.rollout import adoption, commands, driver, journal, owner, plandoc, returning, status
 from livepatch_core.rollout.clock import Clock, iso
 from livepatch_core.rollout.fleet import Fleet
 from livepatch_core.rollout.model import Group, Method, Plan
+from livepatch_core.rollout.obeyed import named
 from livepatch_core.rollout.owner import OwnerKind
 from livepatch_core.rollout.records import Type
 from livepatch_core.rollout.state import State
@@ -131,33 +132,28 @@ def command(
     return given.id, state
 
 
-def refuse_superseded(master: Master, directory: Path) -> None:
-    """A rollout that has ended is not rolled back where somebody has taken hosts of it on to another level:
-    its way back would be the newest word about them. Raises LivepatchError (superseded)."""
+def taken_on(master: Master, directory: Path, scope: str) -> dict[str, int]:
+    """Hosts of a rollout that has ended which somebody has approved for another level since, and that level:
+    its way back would be the newest word about them. Raises LivepatchError (superseded) where no other is
+    left, journal where the ledger cannot be read."""
     state = status.read(directory)
     if not state.ended:
-        return
-    theirs = {
-        name: (host.build, grant.level if host.rev == host.forward_rev else host.before)
-        for name, host in state.hosts.items()
-        if host.forward_rev
-        and host.place is not Place.ROLLED_BACK
-        and (grant := state.target(host)) is not None
-    }
-    approved = rollouts.approved(master.state_dir, theirs)
-    since = {
-        name: approved[name][build]
-        for name, (build, level) in theirs.items()
-        if approved.get(name, {}).get(build, level) != level
-    }
-    if since:
-        said = ", ".join(f"{name}: level {level}" for name, level in sorted(since.items())[:NAMED])
+        return {}
+    names = [one for one in returning.concerned(state, scope) if not returning.has_landed(state, one)]
+    approved, since = rollouts.approved(master.state_dir, names), dict[str, int]()
+    for name in names:
+        host, level = state.hosts[name], approved.get(name, {}).get(state.hosts[name].build)
+        grant = state.target(host)
+        if level is not None and grant is not None and level not in (grant.level, host.before):
+            since[name] = level
+    if since and len(since) == len(names):
         raise LivepatchError(
             Kind.SUPERSEDED,
-            f"{len(since)} of the {len(theirs)} hosts of rollout {state.id} are approved for another level "
-            f"since ({said}); nothing was changed.",
+            f"All {len(names)} hosts of rollout {state.id} that could go back are approved for another level "
+            f"since ({named(since)}); nothing was changed.",
             remedy="Roll back what took them there first, or approve a level (livepatch_ledger.approve).",
         )
+    return since
 
 
 def pause(directory: Path, who: str, clock: Clock) -> None:

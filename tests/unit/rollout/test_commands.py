@@ -226,3 +226,11 @@ def test_a_plan_is_started_once(tmp_path: Path) -> None:
     under.end()
     with pytest.raises(LivepatchError, match="started already"):
         driver.start(under.directory.parent, a_plan(), {"who": "bob", "at": "", "why": ""}, under.world)
+
+
+@pytest.mark.parametrize("keep", [["hv1"], {"hv1": "3"}, {"hv1": None}, "hv1", 3])
+def test_who_stays_is_named_with_its_level(keep: object) -> None:
+    """It is journaled, and whatever a journal says is folded for ever."""
+    state = a_state(Standing.COMPLETED)
+    assert "keep" in str(commands.may(Order.ROLLBACK, state, {"keep": keep}))
+    assert commands.may(Order.ROLLBACK, state, {"keep": {"hv1": 3}}) is None

@@ -274,6 +274,37 @@ def test_a_late_host_waits_for_its_extension(tmp_path: Path) -> None:
     assert under.end().standing is Standing.COMPLETED
 
 
+def test_a_late_host_that_is_tried_again_waits_for_its_extension_too(tmp_path: Path) -> None:
+    """retry is said for others, and takes all that are not there."""
+    strict = {"thresholds": {"failed": {"wave": 0, "total": 0}}, "on_fail_canary": "pause"}
+    plan = plan_of([*fleet(4, domains=2), host("away", online=False)], {**OPTIONS, **strict})
+    bad = plan.waves[0][0]
+    under = Under(tmp_path, plan, {bad: "fails"})
+    under.paused()
+    under.world.data["hosts"]["away"]["version"] = "0.0.9"
+    under.world.data["hosts"][bad]["way"] = "well"
+    under.say("retry", acknowledge="failed")
+    state = under.until(lambda state: "0.0.9" in state.hosts["away"].text)
+    assert places(state)["away"] == "absent"
+    del under.world.data["hosts"]["away"]["version"]
+    assert places(under.end())["away"] == "healthy"
+
+
+def test_what_a_late_host_answers_does_not_undo_what_was_said_of_it(tmp_path: Path) -> None:
+    away = [host(name, online=False) for name in ("away", "gone")]
+    under = Under(tmp_path, plan_of([*fleet(4), *away], OPTIONS), {"away": "late", "gone": "deaf"})
+    under.world.data["hosts"]["away"]["version"] = "0.0.9"
+    under.until(lambda state: "0.0.9" in state.hosts["away"].text)
+
+    def waited(_now: float) -> None:
+        if any(job.purpose == "late" and job.t for job in status.read(under.directory).jobs.values()):
+            under.world.waited = lambda _now: None
+            under.say("skip", host="away")
+
+    under.world.waited = waited
+    assert "skipped by" in under.end().hosts["away"].text
+
+
 def test_a_version_that_was_accepted_by_name_may_come_late(tmp_path: Path) -> None:
     options = {**OPTIONS, "accept_versions": ["0.0.9"]}
     under = Under(

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from livepatch_core.rollout import adoption, collect, journal, status
+from livepatch_core.rollout import adoption, collect, journal, restarts, status
 from livepatch_core.rollout.fleet import Verb
-from livepatch_core.rollout.model import Method, Plan
+from livepatch_core.rollout.fold import fold
+from livepatch_core.rollout.model import Grant, Method, Plan
 from livepatch_core.rollout.records import Type
 from livepatch_core.rollout.state import Round, State
 from livepatch_core.rollout.state import begin as new_state
@@ -397,7 +399,8 @@ def test_one_that_runs_its_new_kernel_is_well_when_it_is(tmp_path: Path) -> None
         return state.hosts[victim].text
 
     assert tried() == "it is at level 0, not 3: seen"
-    assert "at level 0, not 3: seen: mend that there (livepatch.apply), then retry" in tried()
+    said = tried()
+    assert "at level 0, not 3: seen: mend that there (livepatch.apply, or livepatch.unhold" in said
     one.update(way="sickens", level=NEW_LEVEL, up=NEW_LEVEL, moved=True, until=0.0)
     assert "not as well as before it left: mend that" in tried()
     one["way"] = "well"
@@ -406,6 +409,89 @@ def test_one_that_runs_its_new_kernel_is_well_when_it_is(tmp_path: Path) -> None
     under.world.values = lambda name, fun: True
     assert places(under.end())[victim] == "healthy"
     assert len(one["booted"]) == 1
+
+
+def test_one_that_was_booted_by_hand_goes_back_in_the_kernel_that_it_runs(tmp_path: Path) -> None:
+    """It never left by this rollout, so what it says when it is tried again is all that is known of it."""
+    plan = restarted(waves=["100%"], thresholds={**TOLERANT, "failed": 0})
+    victim = plan.waves[1][0]
+    under = Under(tmp_path, plan, {victim: "fails"})
+    under.until(lambda state: state.standing is Standing.PAUSED and not state.in_flight())
+    one = under.world.data["hosts"][victim]
+    one.update(way="well", kernel=KERNEL, build=NEW_BUILD, level=0, boots=2, restart=None)
+    under.say("retry", acknowledge="failed")
+    state = under.paused()
+    assert (state.hosts[victim].build, state.hosts[victim].before) == (NEW_BUILD, 0)
+    under.say("rollback")
+    under.end()
+    assert set(under.world.data["approvals"][victim]["builds"]) == {NEW_BUILD}
+
+
+def test_one_that_runs_a_newer_kernel_by_now_is_judged_by_that(tmp_path: Path) -> None:
+    """Late hosts have no kernel planned: what it was to be started with when it failed counts no more."""
+    plan, build = restarted(), "7" * 40
+    arrivals = {**plan.arrivals, "6.1.0-58-amd64": {build: Grant(4, "4" * 64)}}
+    placings = [dataclasses.replace(one, wave=None, kernel="", build_id="") for one in plan.hosts]
+    state = new_state("r", dataclasses.replace(plan, arrivals=arrivals, hosts=tuple(placings)))
+    one = next(iter(state.hosts.values()))
+    one.forward_rev, one.kernel = 3, KERNEL
+    look = {
+        "verdict": "patched",
+        "level": 4,
+        "boot_id": "b",
+        "rev": 3,
+        "build_id": build,
+        "release": "6.1.0-58-amd64",
+    }
+    entry = {"return": {"result": True, "kernel": "6.1.0-58-amd64", "look": look}}
+    assert restarts.checked(entry, state, one).again
+    look["level"] = 3
+    found = restarts.checked(entry, state, one)
+    assert (found.place, found.build) == ("failed", build) and "at level 3, not 4" in found.text
+
+
+@pytest.mark.parametrize("way", ["rollback", "abort", "go on"])
+def test_a_gate_that_is_passed_over_leaves_nobody_behind(tmp_path: Path, way: str) -> None:
+    gate = {"name": "ping", "type": "function", "when": "host", "arguments": {"fun": "test.ping"}}
+    gate["predicate"] = {"op": "<=", "value": 3}
+    plan = restarted(waves=["100%"], thresholds={**TOLERANT, "failed": 0}, gates=[gate])
+    victim = plan.waves[1][0]
+    under = Under(tmp_path, plan, {victim: "bare"})
+    under.world.values = lambda name, fun: 1
+    under.until(lambda state: state.standing is Standing.PAUSED)
+    under.world.data["hosts"][victim].update(way="well", level=NEW_LEVEL)
+    under.world.values = lambda name, fun: "no number" if name == victim else 1
+    under.say("retry", acknowledge="failed")
+    state = under.until(lambda state: "could not be judged" in state.reason)
+    assert places(state)[victim] == "gating"
+    under.say("promote")
+    if way != "go on":
+        under.say(way)
+    state = under.end()
+    assert places(state)[victim] == {"rollback": "needs_reboot"}.get(way, "healthy")
+
+
+def test_a_journal_of_before_means_what_it_meant(tmp_path: Path) -> None:
+    """A host that was tried again on its new kernel was counted as there, without gates: nothing in its
+    journal says otherwise."""
+    gate = {"name": "ping", "type": "function", "when": "host", "arguments": {"fun": "test.ping"}}
+    gate["predicate"] = {"op": "==", "value": True}
+    plan = restarted(waves=["100%"], thresholds={**TOLERANT, "failed": 0}, gates=[gate])
+    victim = plan.waves[1][0]
+    under = Under(tmp_path, plan, {victim: "bare"})
+    under.until(lambda state: state.standing is Standing.PAUSED)
+    under.world.data["hosts"][victim].update(way="well", level=NEW_LEVEL)
+    under.say("retry", acknowledge="failed")
+    under.end()
+    state, seen = new_state("r", plan), set()
+    for record in journal.read(under.directory / journal.FILE_NAME):
+        for said in record.body["hosts"].values() if record.type == Type.ANSWERS else ():
+            said.pop("again", None)
+        fold(state, record)
+        seen.add(places(state)[victim])
+        if "already_ok" in seen:
+            break
+    assert "already_ok" in seen and "gating" not in seen
 
 
 def test_one_that_was_retried_on_its_old_kernel_goes_back(tmp_path: Path) -> None:

@@ -19,6 +19,7 @@ from livepatch_core.rollout.detaching import Answer, Presses
 from livepatch_core.rollout.keeper import Keeper
 from livepatch_core.rollout.model import Plan
 from livepatch_core.rollout.owner import OwnerKind
+from livepatch_core.rollout.state import State
 from livepatch_core.rollout.states import Place
 from livepatch_core.words import Kind
 from tests.unit.catalog.modules import master_in
@@ -110,49 +111,73 @@ def test_a_command_where_nobody_drives_is_journaled_by_its_verb(master: Master) 
     assert str(state.standing) in ("aborting", "aborted")
 
 
-def test_an_old_rollout_is_not_rolled_back_over_what_came_later(master: Master) -> None:
+def ended(master: Master, **ways: str) -> tuple[Path, World, dict[str, Grant]]:
+    """A rollout of four hosts, which the real ledger knows of too, and its grants."""
     plan = plan_of(fleet(4))
-    directory, world = started(master, plan)
-    names = [one.minion for one in plan.hosts]
+    directory, world = started(master, plan, **ways)
     grants = {build: Grant(one.level, one.sha256) for build, one in plan.grants.items()}
-    approve(master, names, grants, BY)
-    verbs.refuse_superseded(master, directory)  # it runs: whoever rolls it back now means it
+    approve(master, [one.minion for one in plan.hosts], grants, BY)
+    assert verbs.taken_on(master, directory, "all") == {}, "it runs: whoever rolls it back now means it"
     drive(directory, world)
-    verbs.refuse_superseded(master, directory)
-    (build,) = {one.build_id for one in plan.hosts}
-    approve(master, names[:1], {build: Grant(3, "3" * 64)}, BY)
-    with pytest.raises(LivepatchError, match=f"1 of the 4 hosts.*{names[0]}: level 3") as refused:
-        verbs.refuse_superseded(master, directory)
+    return directory, world, grants
+
+
+def rolled_back(master: Master, directory: Path, world: World, scope: str = "all") -> State:
+    keep = verbs.taken_on(master, directory, scope)
+    verbs.command(directory, world, CLOCK, "rollback", "bob", "why", {"scope": scope, "keep": keep})
+    return drive(directory, world)
+
+
+def test_who_was_taken_on_since_stays_there(master: Master) -> None:
+    directory, world, grants = ended(master)
+    names = list(status.read(directory).hosts)
+    higher, lower = ({build: Grant(level, "a" * 64) for build in grants} for level in (3, 1))
+    approve(master, names[:1], higher, BY)
+    approve(master, names[1:2], lower, BY)  # by hand, to where the rollback would bring it
+    assert verbs.taken_on(master, directory, "all") == {names[0]: 3}
+    state = rolled_back(master, directory, world)
+    places = [str(state.hosts[name].place) for name in names]
+    assert places == ["healthy", "rolled_back", "rolled_back", "rolled_back"]
+    assert f"1 hosts stay where they were approved to be since ({names[0]}: level 3)" in state.reason
+    assert world.data["hosts"][names[0]]["level"] == 2, "nobody told it anything"
+
+
+def test_nobody_left_to_roll_back(master: Master) -> None:
+    directory, _, grants = ended(master)
+    names = list(status.read(directory).hosts)
+    approve(master, names, {build: Grant(3, "3" * 64) for build in grants}, BY)
+    with pytest.raises(LivepatchError, match="All 4 hosts.*level 3") as refused:
+        verbs.taken_on(master, directory, "all")
     assert refused.value.kind is Kind.SUPERSEDED
-    approve(master, names[:1], grants, BY)
-    verbs.refuse_superseded(master, directory)
+
+
+def test_who_is_not_of_the_wave_is_not_asked(master: Master) -> None:
+    directory, _, grants = ended(master)
+    state = status.read(directory)
+    canary = next(name for name, host in state.hosts.items() if host.lap != state.lap)
+    approve(master, [canary], {build: Grant(3, "3" * 64) for build in grants}, BY)
+    assert verbs.taken_on(master, directory, "wave") == {}
+    assert verbs.taken_on(master, directory, "all") == {canary: 3}
 
 
 @pytest.mark.parametrize("how", ["stuck", "aborted"])
 def test_what_a_rollback_left_behind_is_rolled_back_again(master: Master, how: str) -> None:
     """Its own way back is nobody else's word."""
-    plan = plan_of(fleet(4))
-    victim = plan.waves[0][0]
-    directory, world = started(master, plan, **({victim: "stuck"} if how == "stuck" else {}))
-    drive(directory, world)
-
-    def say(verb: str) -> None:
-        verbs.refuse_superseded(master, directory)
-        verbs.command(directory, world, CLOCK, verb, "bob", "why", {})
-
-    say("rollback")
+    victim = plan_of(fleet(4)).waves[0][0]
+    directory, world, grants = ended(master, **({victim: "stuck"} if how == "stuck" else {}))
     if how == "aborted":
+        verbs.command(directory, world, CLOCK, "rollback", "bob", "why", {})
         drive(directory, world, lambda state: state.back_approved)
-        say("abort")
-    state = drive(directory, world)
+        verbs.command(directory, world, CLOCK, "abort", "bob", "why", {})
+        state = drive(directory, world)
+    else:
+        state = rolled_back(master, directory, world)
     assert str(state.standing) == {"stuck": "rollback_failed", "aborted": "aborted"}[how]
     left = [name for name, one in state.hosts.items() if one.place is not Place.ROLLED_BACK]
     assert victim in left
-    (build,) = {one.build_id for one in plan.hosts}
-    approve(master, left, {build: Grant(1, "1" * 64)}, BY)  # as the rollout has, in the real ledger
+    approve(master, left, {build: Grant(1, "1" * 64) for build in grants}, BY)  # as the rollout has
     world.data["hosts"][victim].update(way="well", jammed=False)
-    say("rollback")
-    assert str(drive(directory, world).standing) == "rolled_back"
+    assert str(rolled_back(master, directory, world).standing) == "rolled_back"
 
 
 def test_a_command_for_a_rollout_that_is_driven_is_left_for_its_owner(master: Master) -> None:
