@@ -5,6 +5,7 @@ python benchmarks/build_corpus.py --cache DIR build [--sample 40] [--seed 1] # r
 python benchmarks/build_corpus.py --cache DIR build --workers 2 # two files at once
 python benchmarks/build_corpus.py --cache DIR build --skip 204 # from the 205th on
 python benchmarks/build_corpus.py --cache DIR build --again fan-out failed # judges these once more
+python benchmarks/build_corpus.py --cache DIR build --fan-out 200 # names a higher limit where that is enough
 python benchmarks/build_corpus.py --cache DIR table
 
 For each ``.c`` file of the areas below the diff is "newer source -> older source". What does not compile
@@ -44,7 +45,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "_utils"))
 
 from livepatch_core.build import compile as compiling
 from livepatch_core.build import debian, patchset, tree
-from livepatch_core.build.builder import Built, Options, build
+from livepatch_core.build.builder import FAN_OUT, Built, Options, build
 from livepatch_core.build.compile import Complaint
 from livepatch_core.build.headers import Graph, read_graph
 from livepatch_core.build.kernelimages import Kernel
@@ -86,13 +87,15 @@ class Result:
     objects: list[str] = field(default_factory=list)
     functions: list[str] = field(default_factory=list)
     module: str = ""
+    fan_out: int = 0  # the limit that was named for it; 0: the builder's own
 
 
 class Corpus:
     """The two source trees and what differs between them."""
 
-    def __init__(self, cache: Path, release: str = RELEASE) -> None:
+    def __init__(self, cache: Path, release: str = RELEASE, fan_out: int = FAN_OUT) -> None:
         self.cache = cache
+        self.fan_out = fan_out  # the highest limit that is named for a diff that needs it
         self.target: Target = debian.fetch(release, cache, print)
         self.kernel = Kernel(self.target.absolute(), cache)
         self.newer = self.target.source
@@ -151,6 +154,10 @@ class Corpus:
             return None
         message = f"The patched file does not compile: {said.text[:500]}"
         return Refused(Refusal.PATCHED_COMPILE, message, file=path, compiler=said.text)
+
+    def may_name(self, refused: Refused) -> bool:
+        """Whether a higher limit, within the one that was given, is what ``refused`` asks for."""
+        return FAN_OUT < int(refused.evidence.get("users", 0)) <= self.fan_out
 
     def diff(self, path: str) -> str:
         """newer -> older, as a unified diff."""
@@ -222,15 +229,20 @@ def attempt(corpus: Corpus, path: str, output: Path) -> Result:
         # A grown diff may touch many files: whether it is enough for this one is seen in one compilation.
         alone = len(files) == 1
         built = (None if alone else corpus.incomplete(path, files)) or _build(corpus, path, files)
+        named = corpus.fan_out if isinstance(built, Refused) and corpus.may_name(built) else 0
+        if named:
+            built = _build(corpus, path, files, named)
         if isinstance(built, Built):
-            return _built(path, files, built, output, (time.monotonic() - begin, spent() - before))
+            times = time.monotonic() - begin, spent() - before
+            return replace(_built(path, files, built, output, times), fan_out=named)
         unseen = alone and built.refusal is Refusal.FAN_OUT
         refused = (corpus.incomplete(path, files) if unseen else None) or built
         more = grow(corpus, refused, files)
         if not more:
             seconds, processor = time.monotonic() - begin, spent() - before
             message = str(refused)[:600]
-            return Result(path, "refused", str(refused.refusal), message, seconds, processor, files)
+            kind = str(refused.refusal)
+            return Result(path, "refused", kind, message, seconds, processor, files, fan_out=named)
         files = [*more, *files]
     return Result(path, "refused", str(Refusal.PATCHED_COMPILE), "still incomplete", files=files)
 
@@ -239,12 +251,12 @@ def _name(path: str) -> str:
     return "c_" + re.sub(r"\W+", "_", path[:-2])[-50:].strip("_").lower()
 
 
-def _build(corpus: Corpus, path: str, files: list[str]) -> Built | Refused:
+def _build(corpus: Corpus, path: str, files: list[str], fan_out: int = FAN_OUT) -> Built | Refused:
     try:
         return build(
             corpus.target,
             [corpus.diff(file) for file in files],
-            Options(_name(path), replace=False, cache=corpus.cache),
+            Options(_name(path), replace=False, cache=corpus.cache, fan_out=fan_out),
             scratch=corpus.cache / "scratch",
             kernel=corpus.kernel,
         )
@@ -351,6 +363,12 @@ def table(results: dict[str, Result], total: int = 0) -> str:
     lines.append(
         f"of the {len(patches)} that compile on both sides and change code, {share:.1f} % were built"
     )
+    named = [r for r in patches if r.fan_out]
+    if named:
+        share = 100 * sum(r.outcome == "built" and not r.fan_out for r in patches) / len(patches)
+        lines.append(
+            f"with the builder's own fan_out, {share:.1f} %: a higher one was named for {len(named)}"
+        )
     p90 = times[min(len(times) - 1, int(len(times) * 0.9))]
     lines.append(f"seconds for the built ones: median {statistics.median(times):.1f}, p90 {p90:.1f}")
     busy = sorted(r.processor for r in built) or [0.0]
@@ -370,13 +388,14 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--again", nargs="*", default=(), help="outcomes and refusals to judge once more")
     parser.add_argument("--workers", type=int, default=1, help="files judged at once")
+    parser.add_argument("--fan-out", type=int, default=FAN_OUT, help="limit to name where that is enough")
     parser.add_argument("command", choices=("build", "table"))
     arguments: Any = parser.parse_args()
     results = arguments.results or arguments.cache / "corpus" / "results.jsonl"
     results.parent.mkdir(parents=True, exist_ok=True)
     total = 0
     if arguments.command == "build":
-        corpus = Corpus(arguments.cache)
+        corpus = Corpus(arguments.cache, fan_out=arguments.fan_out)
         paths = corpus.ordered(arguments.seed)
         total = len(paths)
         again = frozenset(arguments.again)

@@ -193,4 +193,5 @@ def check_fan_out(header: str, units: list[str], limit: int) -> None:
             file=header,
             remedy=f"Move the change into the files that need it, or raise fan_out to {len(units)} and "
             f"allow about {len(units)} s.",
+            users=len(units),
         )

@@ -9,10 +9,11 @@ from typing import Any
 import pytest
 
 from benchmarks import build_corpus
-from benchmarks.build_corpus import Result, changed_words, judged, nearest
+from benchmarks.build_corpus import Corpus, Result, changed_words, judged, nearest
 from benchmarks.build_corpus_load import Batch, complaints, fresh_lines, parse_counts, read_rows
 from benchmarks.build_crosscheck import symbol_table
 from lab.errors import GuestError
+from livepatch_core.build.headers import check_fan_out
 from livepatch_core.build.refusals import Refusal, Refused
 from tests.unit.build.objects import Source
 
@@ -126,3 +127,24 @@ def test_what_is_not_in_force_is_written_down_before_a_guest_can_die(tmp_path: P
         batch.finish()
     assert {name: row.outcome for name, row in read_rows(batch.journal).items()} == {"c_c.ko": "missing"}
     assert sorted(batch.rows) == ["c_a", "c_b"]
+
+
+def test_table_says_what_a_limit_by_name_brought() -> None:
+    rows = [
+        Result("a.c", "built"),
+        Result("b.c", "built", fan_out=200),
+        Result("c.c", "refused", "layout", fan_out=200),
+        Result("d.c", "refused", "patched-compile"),
+    ]
+    text = build_corpus.table({row.path: row for row in rows})
+    assert "66.7 % were built" in text
+    assert "with the builder's own fan_out, 33.3 %: a higher one was named for 2" in text
+
+
+@pytest.mark.parametrize(("users", "named"), [(50, False), (51, True), (200, True), (201, False)])
+def test_a_limit_is_named_where_that_is_enough(users: int, named: bool) -> None:
+    corpus = Corpus.__new__(Corpus)
+    corpus.fan_out = 200
+    with pytest.raises(Refused) as caught:
+        check_fan_out("a.h", [str(number) for number in range(users)], users - 1)
+    assert corpus.may_name(caught.value) is named
