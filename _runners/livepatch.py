@@ -22,7 +22,7 @@ Configuration (of the master), all optional:
       - livepatch: {}                         # takes over rollouts whose process ended
     livepatch_build:
       cache: /var/cache/salt/master/livepatch-build   # source trees, headers, images: some GB
-      output: /var/cache/salt/master/livepatch-build/modules
+      output: /srv/livepatch-modules                  # <cache>/modules by default; a folder per release in it
       jobs: 2                                         # compilers at once
       key: /root/livepatch.key                        # with certificate: sign what is built
       certificate: /root/livepatch.pem
@@ -553,7 +553,7 @@ def history(rollout_id=None, limit=100, *args, **kwargs):
     return _answer(ask, kwargs, args)
 
 
-def report(rollout_id=None, form="text", path=None, *args, **kwargs):
+def report(rollout_id=None, form="text", *args, **kwargs):
     """
     All of a rollout in one document: plan, what happened when, verdicts with their evidence, every host.
 
@@ -561,33 +561,59 @@ def report(rollout_id=None, form="text", path=None, *args, **kwargs):
         The rollout; by default the one that is active, else the newest.
     form
         ``text``, ``html`` (one file, no script, nothing fetched) or ``data``.
-    path
-        Write it there instead, an absolute path on the master.
 
     CLI Example:
 
     .. code-block:: bash
 
         salt-run livepatch.report 20261124-101500-4be1
-        salt-run livepatch.report form=html path=/srv/reports/rollout.html
     """
 
     def ask():
-        facts = rollout_report.gather(verbs.find(verbs.root(_master()), rollout_id, ended=True), CLOCK.now())
-        if form == "data" and path is None:
-            return rollout_report.document(facts)
-        if form not in ("text", "html"):
-            raise calls.bad_argument(f"form is {form!r}, not text, html or data (which takes no path)")
-        text = page.as_html(facts) if form == "html" else rollout_report.as_text(facts)
-        if path is None:
-            return {"report": text}
+        facts = _facts(rollout_id)
+        return rollout_report.document(facts) if form == "data" else {"report": _written(facts, form)}
+
+    return _answer(ask, kwargs, args)
+
+
+def save_report(path, form="html", rollout_id=None, *args, **kwargs):
+    """
+    Writes a rollout's report into a file, as the master's user. A function of its own, since whoever may read
+    reports need not be one who may write files on the master.
+
+    path
+        An absolute path on the master; a file that is there is replaced.
+    form
+        ``html`` or ``text``.
+    rollout_id
+        As in ``report``.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-run livepatch.save_report /srv/reports/rollout.html
+    """
+
+    def write():
+        place, text = calls.path(path), _written(_facts(rollout_id), form)
         try:
-            calls.path(path).write_text(text)
+            place.write_text(text, encoding="utf-8")
         except OSError as problem:
             raise calls.bad_argument(f"{path} could not be written ({problem.strerror})") from problem
         return {"result": True, "comment": f"The report is in {path}."}
 
-    return _answer(ask, kwargs, args)
+    return _answer(write, kwargs, args)
+
+
+def _facts(rollout_id):
+    return rollout_report.gather(verbs.find(verbs.root(_master()), rollout_id, ended=True), CLOCK.now())
+
+
+def _written(facts, form):
+    if form not in ("text", "html"):
+        raise calls.bad_argument(f"form is {form!r}; a report is text, html or, where it is not saved, data")
+    return page.as_html(facts) if form == "html" else rollout_report.as_text(facts)
 
 
 def reboot_debt(tgt="*", tgt_type="glob", timeout=30, *args, **kwargs):

@@ -1,6 +1,6 @@
 # From a module to a patched fleet: publish, plan, roll out, report.
 #
-#   salt-run state.orchestrate livepatch.orch.rollout pillar='{"rollout": {"module": "/root/livepatch_2.ko",
+#   salt-run state.orchestrate livepatch.orch.rollout pillar='{"rollout": {"module": "/srv/incoming/livepatch_2.ko",
 #       "level": 2, "target": "hv*", "why": "CVE-2026-1234", "fixes": "CVE-2026-1234", "options": {...}}}'
 #
 # Every step that is refused or does not end well fails the orchestration, and nothing after it is run; the
@@ -61,8 +61,7 @@ rollout:
 {%- if given.get("report") %}
 report:
   salt.runner:
-    - name: livepatch.report
-    - form: html
+    - name: livepatch.save_report
     - path: {{ given.report | json }}
     - order: last
 {%- endif %}

@@ -33,7 +33,7 @@ def test_plan_rollout_and_what_is_said_of_it(site: Ground) -> None:
     assert kinds[0] == "planned"
     assert kinds[-1] == "ended"
     target = site.state_dir / "report.html"
-    assert site.run("report", "form=html", f"path={target}")[0] == 0
+    assert site.run("save_report", str(target))[0] == 0
     assert target.read_text().startswith("<!DOCTYPE html>")
     assert site.run("rollout", "hv*", "2", WHY, **QUICK)[1]["comment"].startswith(
         "All 2 hosts are at level 2"
