@@ -30,6 +30,7 @@ from livepatch_core.kexec import candidates as kexec_candidates
 from livepatch_core.kexec import load as kexec_load
 from livepatch_core.kexec import status as kexec_status
 from livepatch_core.kexec.leave import How
+from livepatch_core.restart import byhand
 
 __virtualname__ = "kexec"
 
@@ -156,10 +157,13 @@ def boot(
 ):
     """
     Start the loaded kernel, a moment from now, so that this call still returns. Where PID 1 is systemd its
-    own way is taken: services are stopped, file systems unmounted. Ask :py:func:`status` afterwards.
+    own way is taken: services are stopped, file systems unmounted. Ask :py:func:`status` afterwards. Refused
+    (busy, conflict) while a restart under an approval drains this host, or where one died in its drain.
 
     kernel
-        What to load first, as for :py:func:`load`; default: what is loaded already, which must be ours.
+        What to load first, as for :py:func:`load`, and anew where it is loaded already: the kernel does not
+        tell which image it has. Default: what is loaded, which must be ours by our own notes; another program
+        that has loaded its own image since is not noticed then, so name the kernel.
     reason
         Why; needed, goes into the host's journal.
     how
@@ -183,7 +187,7 @@ def boot(
 
     def act(host, testing):
         wish = None if kernel is None else _wish(kernel, image, initrd, cmdline, override, testing)
-        return kexec_boot.boot(host, kexec_boot.Order(wish, reason, manner, seconds, testing))
+        return byhand.boot(host, kexec_boot.Order(wish, reason, manner, seconds, testing))
 
     return _act(kwargs, test, act)
 

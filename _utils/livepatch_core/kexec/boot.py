@@ -13,7 +13,7 @@ from livepatch_core.host.outcome import Outcome
 from livepatch_core.host.record import read_record, write_record
 from livepatch_core.kexec import facts, leave
 from livepatch_core.kexec.leave import How
-from livepatch_core.kexec.load import Wish, load_held
+from livepatch_core.kexec.load import Wish, judge, load_held
 from livepatch_core.kexec.record import Departure, Loaded, Notes, ours, read_notes, write_notes
 from livepatch_core.words import Kind
 
@@ -47,11 +47,11 @@ def boot_held(host: Host, order: Order) -> Outcome:
     machine = facts.read_machine(host.roots)
     notes = read_notes(host)
     if notes.departure and leave.pending(host, notes.departure, machine.boot_id):
-        return _ordered_already(notes.departure, order.wish)
+        return _ordered_already(host, notes.departure, order)
     how = order.how or (How.SYSTEMD if machine.systemd else How.DIRECT)
     _refuse_way(how, machine)
     if order.wish is not None:
-        loading, notes = load_held(host, replace(order.wish, test=order.test))
+        loading, notes = load_held(host, replace(order.wish, test=order.test), anew=True)
         if order.test:
             return _predicted(machine.release, loading.details["kernel"]["release"], how)
     held = ours(notes, machine.boot_id, order.wish is not None or machine.loaded)
@@ -73,6 +73,7 @@ def _depart(
         how=str(how),
         at=host.timestamp(),
         left=host.now() + order.delay,
+        due=host.clock() + order.delay,
         reason=order.reason or "",
         jid=str(host.who.get("jid", "")),
     )
@@ -80,8 +81,9 @@ def _depart(
     write_notes(host, Notes(held, departure))
     try:
         leave.go(host, departure, order.delay)
-    except LivepatchError:
-        write_notes(host, notes)
+    except LivepatchError as problem:
+        if not problem.evidence.get("stands"):
+            write_notes(host, notes)
         raise
     way = "after an orderly shutdown" if how is How.SYSTEMD else "directly, with nothing stopped before"
     return Outcome(
@@ -136,9 +138,13 @@ def _nothing_loaded(machine: facts.Machine) -> LivepatchError:
     )
 
 
-def _ordered_already(departure: Departure, wish: Wish | None) -> Outcome:
-    """Nothing to do for who wants the same; LivepatchError (busy) for who wants another kernel."""
-    if wish is not None and wish.kernel not in ("newest", departure.to):
+def _ordered_already(host: Host, departure: Departure, order: Order) -> Outcome:
+    """Nothing to do for who wants the same; LivepatchError (busy) for who wants another kernel, other files
+    or another command line for it, or to leave in another way."""
+    same = order.how in (None, How(departure.how))
+    if order.wish is not None:
+        same = same and judge(host, order.wish).same
+    if not same:
         raise leave.under_way(departure)
     return Outcome(
         True,

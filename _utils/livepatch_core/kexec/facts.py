@@ -74,7 +74,7 @@ def read_machine(roots: Roots, probe: Callable[[], bool | None] = calls.availabl
     sysctl, kernel = roots.proc / "sys/kernel", roots.sys / "kernel"
     config = installed.read_config(roots, identity.release)
     top = roots.lib_modules.parent.parent
-    core = os.path.exists(kernel / "kexec_loaded")
+    limit = read_int(sysctl / "kexec_load_limit_reboot")
     return Machine(
         root=os.geteuid() == 0,
         machine=identity.machine,
@@ -82,9 +82,9 @@ def read_machine(roots: Roots, probe: Callable[[], bool | None] = calls.availabl
         boot_id=identity.boot_id,
         cmdline=environment.cmdline,
         lockdown=environment.lockdown,
-        file_load=probe() if core else False,
+        file_load=_has_file_load(os.path.exists(kernel / "kexec_loaded"), limit, config, probe),
         disabled=read_flag(sysctl / "kexec_load_disabled"),
-        limit=read_int(sysctl / "kexec_load_limit_reboot"),
+        limit=limit,
         loaded=read_flag(kernel / "kexec_loaded"),
         crash_loaded=read_flag(kernel / "kexec_crash_loaded"),
         available=available_bytes(read_text(roots.proc / "meminfo")),
@@ -92,6 +92,18 @@ def read_machine(roots: Roots, probe: Callable[[], bool | None] = calls.availabl
         systemd=read_text(roots.proc / "1/comm") == "systemd",
         tool=os.access(top / SHUTDOWN_TOOL, os.X_OK),
     )
+
+
+def _has_file_load(
+    core: bool, limit: int | None, config: str | None, probe: Callable[[], bool | None]
+) -> bool | None:
+    """Where loads are counted, the question would count as one (kexec_load_permitted() of
+    kernel/kexec_core.c, since 6.3): then the kernel's configuration is asked."""
+    if not core:
+        return False
+    if limit is None or limit < 0:
+        return probe()
+    return None if config is None else installed.has_file_load(config)
 
 
 def available_bytes(meminfo: str | None) -> int | None:

@@ -89,6 +89,11 @@ def demands_signature(config: str) -> bool:
     return re.search(r"^CONFIG_KEXEC_SIG_FORCE=y$", config, re.MULTILINE) is not None
 
 
+def has_file_load(config: str) -> bool:
+    """Whether it was built with kexec_file_load. Pure."""
+    return re.search(r"^CONFIG_KEXEC_FILE=y$", config, re.MULTILINE) is not None
+
+
 def read_config(roots: Roots, release: str) -> str | None:
     """The configuration a kernel was built with, from where distributions put it."""
     for path in (boot_directory(roots) / f"config-{release}", roots.lib_modules / release / "config"):

@@ -49,7 +49,7 @@ def pending(host: Host, departure: Departure | None, boot_id: str | None) -> boo
     """Whether an order to leave this boot is still to be carried out, or under way."""
     if departure is None or departure.boot_id != boot_id:
         return False
-    return host.now() < departure.left + PATIENCE
+    return host.clock() < departure.due + PATIENCE
 
 
 def under_way(departure: Departure) -> LivepatchError:
@@ -71,31 +71,44 @@ def cancel(host: Host, departure: Departure | None) -> None:
 
 
 def by_systemd(unit: str, delay: float, verb: str, description: str) -> None:
-    """Have ``systemctl VERB`` called in ``delay`` seconds. Raises LivepatchError (internal)."""
+    """Have ``systemctl VERB`` called in ``delay`` seconds. Raises LivepatchError (internal); ``stands`` in
+    its evidence tells that systemd may do it nevertheless."""
     command = [
         "systemd-run", "--quiet", "--collect", f"--unit={unit}", f"--on-active={delay:g}s",
         "--timer-property=AccuracySec=100ms", f"--description={description}",
         *(f"--setenv={one}" for one in WHOLE), "systemctl", verb,
     ]  # fmt: skip
-    done = programs.run(command)
+    try:
+        done = programs.run(command)
+    except LivepatchError:  # it gave no answer in time, and may have made the timer
+        take_back(unit)
+        raise
     if done is None or done.status:
         raise LivepatchError(
             Kind.INTERNAL,
             f"Systemd could not be told to {verb} ({_why(done)}); this kernel runs on.",
-            remedy="See its journal.",
+            remedy="Look at systemctl status and journalctl -b on the host; it can be ordered again.",
         )
 
 
 def take_back(unit: str) -> None:
     """Take back what ``by_systemd`` ordered; a timer that is gone, because it elapsed or was stopped before,
     has nothing left to do. Raises LivepatchError (internal)."""
-    done = programs.run(["systemctl", "stop", f"{unit}.timer"])
+    try:
+        done = programs.run(["systemctl", "stop", f"{unit}.timer"])
+    except LivepatchError as problem:
+        raise _stands(unit, problem.message.rstrip(".")) from problem
     if done is None or done.status not in (0, NOT_LOADED):
-        raise LivepatchError(
-            Kind.INTERNAL,
-            f"The order could not be taken back from systemd ({_why(done)}); it may still be carried out.",
-            remedy=f"Stop it on the host: systemctl stop {unit}.timer",
-        )
+        raise _stands(unit, _why(done))
+
+
+def _stands(unit: str, why: str) -> LivepatchError:
+    return LivepatchError(
+        Kind.INTERNAL,
+        f"The order could not be taken back from systemd ({why}); it may still be carried out.",
+        remedy=f"Stop it on the host: systemctl stop {unit}.timer",
+        stands=True,
+    )
 
 
 def _why(done: Said | None) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import os
 import uuid
 from collections.abc import Iterator
@@ -63,11 +64,15 @@ def load(host: Host, wish: Wish) -> Outcome:
         return load_held(host, wish)[0]
 
 
-def load_held(host: Host, wish: Wish) -> tuple[Outcome, Notes]:
-    """The same for who holds the lock; also gives what is loaded afterwards."""
+def load_held(host: Host, wish: Wish, anew: bool = False) -> tuple[Outcome, Notes]:
+    """The same for who holds the lock; also gives what is loaded afterwards.
+
+    anew: load it although our notes say that it is. The kernel tells only that some image is loaded: another
+    program may have put its own there since.
+    """
     judged = judge(host, wish)
     files = judged.ready.files
-    if judged.same:
+    if judged.same and not anew:
         done = Outcome(
             True, f"Kernel {files.release} is loaded already.", details=_details(judged, judged.held)
         )
@@ -158,11 +163,13 @@ def _load(host: Host, judged: Judged) -> Notes:
             Kind.UNSUPPORTED, "The kernel does not name its boot; nothing was changed.", remedy="Mount /proc."
         )
     nothing = with_loaded(judged.notes, None)
-    write_notes(host, nothing)
     try:
         with _opened(files.image) as image, _opened(files.initrd) as initrd:
             if image is None:
                 raise OSError(errno.ENOENT, os.strerror(errno.ENOENT))
+            _refuse_changed(files.image, image, files.sha256)
+            _refuse_changed(files.initrd, initrd, files.initrd_sha256)
+            write_notes(host, nothing)
             calls.load(image, initrd, ready.cmdline)
     except OSError as problem:
         write_notes(host, judged.notes)
@@ -187,6 +194,20 @@ def _opened(path: Path | None) -> Iterator[int | None]:
         yield descriptor
     finally:
         os.close(descriptor)
+
+
+def _refuse_changed(path: Path | None, descriptor: int | None, sha256: str) -> None:
+    """What is loaded is what was judged: a package that is being installed may have replaced the file."""
+    if descriptor is None:
+        return
+    with open(os.dup(descriptor), "rb") as file:
+        found = hashlib.sha256(file.read()).hexdigest()
+    if found != sha256:
+        raise LivepatchError(
+            Kind.BUSY,
+            f"{path} changed while it was read; nothing was loaded.",
+            remedy="Let the installation of packages end, then ask again.",
+        )
 
 
 def _crash_kernel_kept(host: Host, before: facts.Machine) -> None:
@@ -235,5 +256,6 @@ def _not_unloaded(problem: OSError) -> LivepatchError:
     return LivepatchError(
         kind,
         f"The kernel did not forget the loaded image ({problem.strerror}); it is loaded still.",
-        remedy="Run the minion or salt-call as root. Under kexec_load_disabled it stays until the next boot.",
+        remedy="Run the minion or salt-call as root. Under kexec_load_disabled, or with no load left "
+        "(kexec_load_limit_reboot), it stays until the next boot.",
     )

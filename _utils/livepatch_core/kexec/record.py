@@ -32,7 +32,8 @@ class Departure:
     """One time that we left a kernel. boot_id, release: of the kernel left. to: the release asked for.
 
     how: ``systemd`` or ``direct``. at: when the order was given, left: seconds since the epoch at which it
-    was to be carried out. reason, jid: who wanted it.
+    was to be carried out, due: the same by the host's clock that never goes back, which only this boot has.
+    reason, jid: who wanted it.
     """
 
     boot_id: str
@@ -42,6 +43,7 @@ class Departure:
     how: str
     at: str
     left: float
+    due: float
     reason: str = ""
     jid: str = ""
 

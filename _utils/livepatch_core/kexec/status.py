@@ -44,7 +44,7 @@ def last(host: Host, departure: Departure | None, machine: facts.Machine) -> dic
     """The last order and its end; None where none was ever given."""
     if departure is None:
         return None
-    ended = judge(departure, machine.boot_id, machine.cmdline, host.now())
+    ended = judge(departure, machine.boot_id, machine.cmdline, host.clock())
     here = ended is Ended.KEXEC
     return {
         "ended": str(ended),
@@ -61,10 +61,11 @@ def last(host: Host, departure: Departure | None, machine: facts.Machine) -> dic
     }
 
 
-def judge(departure: Departure, boot_id: str | None, running: str | None, now: float) -> Ended:
-    """Pure. running: the command line of this kernel, which carries our mark if this boot is ours."""
+def judge(departure: Departure, boot_id: str | None, running: str | None, clock: float) -> Ended:
+    """Pure. running: the command line of this kernel, which carries our mark if this boot is ours. clock: the
+    host's, which never goes back in a boot."""
     if boot_id == departure.boot_id:
-        return Ended.STAYED if now >= departure.left + leave.PATIENCE else Ended.ORDERED
+        return Ended.STAYED if clock >= departure.due + leave.PATIENCE else Ended.ORDERED
     return Ended.KEXEC if cmdline.token_in(running) == departure.token else Ended.OTHERWISE
 
 

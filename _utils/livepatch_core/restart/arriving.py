@@ -66,7 +66,7 @@ def _never_left(host: Host, found: Restart, hooks: Hooks) -> Outcome:
 def _is_leaving(host: Host, found: Restart) -> bool:
     """Whether the order is still to be carried out, or services are being stopped: nothing may come back
     then."""
-    if host.now() < found.left + SLACK:
+    if host.clock() < found.due + SLACK:
         return True
     said = programs.run(["systemctl", "is-system-running"])
     return said is not None and said.out.strip() == "stopping"

@@ -22,6 +22,7 @@ from livepatch_core.host.record import read_record, write_record
 from livepatch_core.kernel.identity import Identity, read_identity
 from livepatch_core.kexec import boot, leave, load
 from livepatch_core.kexec import status as kexec_status
+from livepatch_core.kexec.record import read_notes
 from livepatch_core.restart import hooks as hook_calls
 from livepatch_core.restart import kernel
 from livepatch_core.restart.hooks import Hook, Hooks
@@ -88,7 +89,12 @@ def restart(host: Host, order: Order, hooks: Hooks) -> Outcome:
 
 
 def undo(host: Host, restart: Restart, error: LivepatchError, hooks: Hooks) -> Outcome:
-    """Nothing was booted: take back the order, forget the image, bring back what was drained."""
+    """Nothing was booted: take back the order, forget the image, bring back what was drained. While an order
+    stands that could not be taken back nothing comes back: the host may leave under it."""
+    try:
+        _take_back(host, restart)
+    except LivepatchError as problem:
+        return _stands(host, restart, error, problem)
     try:
         _forget(host, restart)
     except LivepatchError as problem:
@@ -186,7 +192,8 @@ def _leave(host: Host, order: Order, approval: Approval, restart: Restart, late:
         refuse_held(approval, record, read_identity(host.roots).build_id or "", restart.kernel)
         kernel.find(host, restart.method, restart.kernel)
         text = f"Kernel {restart.kernel} starts in {order.delay:g} s."
-        leaving = replace(restart, stage=Stage.LEAVING, left=host.now() + order.delay, comment=text)
+        left, due = host.now() + order.delay, host.clock() + order.delay
+        leaving = replace(restart, stage=Stage.LEAVING, left=left, due=due, comment=text)
         write_restart(host, leaving)
         if restart.method is Method.KEXEC:
             leaving = _order_kexec(host, order, leaving)
@@ -198,19 +205,20 @@ def _leave(host: Host, order: Order, approval: Approval, restart: Restart, late:
 
 
 def _order_kexec(host: Host, order: Order, leaving: Restart) -> Restart:
-    """The approved kernel and no other: during the drain somebody may have loaded one, which is replaced, or
-    ordered one, which is not waited for."""
-    wish = load.Wish(kernel=leaving.kernel)
-    try:
-        done = boot.boot_held(host, boot.Order(wish, leaving.reason, None, order.delay))
-    except LivepatchError as problem:
-        if problem.kind is not Kind.BUSY:
-            raise
-        other = problem.evidence["ordered"]
-        text = f"Kernel {other} was ordered during the drain, {leaving.kernel} is approved: neither may start"
-        raise LivepatchError(Kind.CONFLICT, text) from problem
-    left = done.details["departure"]["left"]
-    return write_restart(host, replace(leaving, left=left, comment=done.comment))
+    """The approved kernel, as the distribution has it, and no other: during the drain somebody may have
+    loaded one, which is replaced, or ordered one, which is not waited for, be it the same: how it would start
+    is not what was approved."""
+    departure = read_notes(host).departure
+    if departure is not None and leave.pending(host, departure, leaving.boot_id):
+        text = f"Kernel {departure.to} was ordered by somebody else during the drain"
+        raise LivepatchError(Kind.CONFLICT, f"{text}; {leaving.kernel} is approved: neither may start")
+    done = boot.boot_held(
+        host, boot.Order(load.Wish(kernel=leaving.kernel), leaving.reason, None, order.delay)
+    )
+    ordered = done.details["departure"]
+    return write_restart(
+        host, replace(leaving, left=ordered["left"], due=ordered["due"], comment=done.comment)
+    )
 
 
 def _note_reboot(host: Host, leaving: Restart) -> None:
@@ -229,22 +237,44 @@ def _note_reboot(host: Host, leaving: Restart) -> None:
     boot.note(host, body)
 
 
-def _forget(host: Host, restart: Restart) -> None:
-    """Take back the order, and one that somebody else gave meanwhile: what was drained must not come back to
-    a host that is leaving. Unload the image if it is ours."""
+def _take_back(host: Host, restart: Restart) -> None:
+    """The order, and one that somebody else gave meanwhile. Raises LivepatchError where one stands."""
     if restart.method is Method.REBOOT and restart.stage is Stage.LEAVING:
         leave.take_back(UNIT)
-    found = kexec_status.status(host)
-    loaded, last = found["loaded"] or {}, found["last"] or {}
-    ours = restart.method is Method.KEXEC and loaded.get("by") == "us"
-    if ours or last.get("ended") == kexec_status.Ended.ORDERED:
+    if not _is_ordered(host):
+        return
+    try:
         patiently(host, lambda: load.unload(host))
+    except LivepatchError:
+        if _is_ordered(host):
+            raise
+
+
+def _is_ordered(host: Host) -> bool:
+    last = kexec_status.status(host)["last"]
+    return last is not None and last["ended"] == kexec_status.Ended.ORDERED
+
+
+def _forget(host: Host, restart: Restart) -> None:
+    """Unload the image if it is ours."""
+    loaded = kexec_status.status(host)["loaded"] or {}
+    if restart.method is Method.KEXEC and loaded.get("by") == "us":
+        patiently(host, lambda: load.unload(host))
+
+
+def _stands(host: Host, restart: Restart, error: LivepatchError, problem: LivepatchError) -> Outcome:
+    """The host may yet leave: what was drained stays away until livepatch_restart.finish sees what it did."""
+    away = " What was drained stays away." if restart.owed else ""
+    comment = f"{error.message.rstrip('.')}. And: {problem.message}{away}"
+    remedy = f"{problem.remedy}; then livepatch_restart.finish."
+    kept = replace(restart, result=False, kind=str(error.kind), comment=f"{comment} {remedy}")
+    return write_restart(host, kept).outcome()
 
 
 def _undone(host: Host, restart: Restart, error: LivepatchError, hooks: Hooks) -> Outcome:
     """Bring back what was drained, and say how it ended: nothing was booted."""
     comment = f"{error.message.rstrip('.')}. Nothing was booted. {error.remedy}".rstrip()
-    ended = replace(restart, left=0.0, result=False, kind=str(error.kind), comment=comment)
+    ended = replace(restart, left=0.0, due=0.0, result=False, kind=str(error.kind), comment=comment)
     outcome = undrained(host, ended, hooks)
     return replace(outcome, details={**error.evidence, **outcome.details})
 
@@ -263,7 +293,8 @@ def _again(host: Host, found: Restart, here: Identity, hooks: Hooks) -> Outcome:
         text = "This host has booted since it was told to: livepatch_restart.finish says what became of it."
         return Outcome(True, text, details={"restart": found.document()})
     if found.stage is Stage.LEAVING:
-        return Outcome(True, found.told(), details={"restart": found.document()})
+        told = Outcome(True, found.told(), details={"restart": found.document()})
+        return found.outcome() if found.result is False else told
     return undo(host, found, LivepatchError(Kind.INTERNAL, "The process that drained this host died"), hooks)
 
 

@@ -46,8 +46,9 @@ class Restart:
 
     undrain: the function that brings back what the drain took away (hooks.py), None for none. owed: it is
     still to be called. back: it was called, and did it. away: why not, when it was last called. left: seconds
-    since the epoch at which the host was to leave, 0 before. sample: the health before. evidence: what was
-    found afterwards. result, kind, comment: how the restart itself ended; what came of the undrain is added
+    since the epoch at which the host was to leave, 0 before; due: the same by the host's clock that never
+    goes back, which only the boot that is left has. sample: the health before. evidence: what was found
+    afterwards. result, kind, comment: how the restart itself ended; what came of the undrain is added
     where they are shown.
     """
 
@@ -65,6 +66,7 @@ class Restart:
     back: bool = False
     away: str = ""
     left: float = 0.0
+    due: float = 0.0
     sample: Mapping[str, Any] = field(default_factory=dict)
     evidence: Mapping[str, Any] = field(default_factory=dict)
     result: bool | None = None

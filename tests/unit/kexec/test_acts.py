@@ -19,7 +19,7 @@ from livepatch_core.host.context import Host
 from livepatch_core.host.programs import Said
 from livepatch_core.host.settings import Settings
 from livepatch_core.kernel.roots import Roots
-from livepatch_core.kexec import boot, calls, leave, load, record, status
+from livepatch_core.kexec import boot, calls, checks, facts, leave, load, record, status
 from livepatch_core.kexec.boot import Order
 from livepatch_core.kexec.leave import How
 from livepatch_core.kexec.load import Wish
@@ -78,8 +78,9 @@ class World:
         monkeypatch.setattr(os, "geteuid", lambda: 0)
         settings = Settings(state_dir=place / "state", run_dir=place / "rundir")
         self.host = Host(
-            settings, lambda name: None, {"jid": "7"}, Roots.under(place), now=lambda: self.seconds
-        )
+            settings, lambda name: None, {"jid": "7"}, Roots.under(place),
+            now=lambda: self.seconds, clock=lambda: self.seconds - 1_699_990_000.0,
+        )  # fmt: skip
 
     def systemd(self, command: Sequence[str], timeout: float = 60.0) -> Said | None:
         """As systemctl answers: a timer that has elapsed is not loaded any more, and cannot be stopped."""
@@ -172,6 +173,70 @@ def test_a_death_after_the_kernel_was_told(world: World) -> None:
     assert load.load(world.host, Wish(NEW, override=("image-loaded",))).result is True
 
 
+def test_a_boot_loads_anew_what_it_names(world: World) -> None:
+    """Another program may have put its own image there: the kernel says only that there is one."""
+    load.load(world.host, Wish())
+    boot.boot(world.host, Order(Wish(), "a test"))
+    departure = record.read_notes(world.host).departure
+    assert departure is not None and len(world.lines) == 2 and departure.token in world.lines[-1]
+
+
+def test_a_file_that_is_replaced_while_it_is_judged(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    load.load(world.host, Wish(NEW))
+    refuse = checks.refuse
+
+    def install(*arguments: Any) -> None:
+        refuse(*arguments)
+        world.put(f"boot/initrd.img-{ODD}", "another")
+
+    monkeypatch.setattr(checks, "refuse", install)
+    with pytest.raises(LivepatchError, match=f"initrd.img-{ODD} changed while it was read") as caught:
+        load.load(world.host, Wish(ODD))
+    assert caught.value.kind is Kind.BUSY and len(world.lines) == 1
+    assert status.status(world.host)["loaded"]["release"] == NEW
+
+
+@pytest.mark.parametrize(
+    ("order", "same"),
+    [
+        (Order(Wish(), "again"), True),
+        (Order(None, "again", How.SYSTEMD), True),
+        (Order(Wish(), "again", How.DIRECT), False),
+        (Order(Wish(cmdline="single"), "again"), False),
+        (Order(Wish(initrd=None, override=("initrd",)), "again"), False),
+    ],
+)
+def test_who_wants_the_same_waits_for_it_and_nobody_else(world: World, order: Order, same: bool) -> None:
+    boot.boot(world.host, Order(Wish(), "a test"))
+    if same:
+        assert boot.boot(world.host, order).changes == {}
+        return
+    with pytest.raises(LivepatchError) as caught:
+        boot.boot(world.host, order)
+    assert caught.value.kind is Kind.BUSY and len(world.told) == 1
+
+
+def test_where_loads_are_counted_a_question_is_none(world: World) -> None:
+    """Each call of kexec_file_load counts (6.3 and newer), whatever it asks for."""
+    asked: list[str] = []
+
+    def probe() -> bool:
+        asked.append("probe")
+        return True
+
+    def seen(limit: str, config: str) -> bool | None:
+        world.put("proc/sys/kernel/kexec_load_limit_reboot", limit)
+        world.put(f"boot/config-{OLD}", config)
+        return facts.read_machine(world.host.roots, probe).file_load
+
+    assert seen("-1", "") is True and asked == ["probe"]
+    assert seen("2", "CONFIG_KEXEC_FILE=y\n") is True
+    assert seen("2", "# CONFIG_KEXEC_FILE is not set\n") is False
+    (world.place / f"boot/config-{OLD}").unlink()
+    assert facts.read_machine(world.host.roots, probe).file_load is None
+    assert asked == ["probe"]
+
+
 def test_a_boot_that_works(world: World) -> None:
     order = Order(Wish(), "a test", delay=10)
     predicted = boot.boot(world.host, dataclasses.replace(order, test=True))
@@ -223,6 +288,26 @@ def test_systemd_that_cannot_be_told(world: World) -> None:
     with pytest.raises(LivepatchError, match="Connection refused"):
         boot.boot(world.host, Order(Wish(), "a test"))
     assert world.last() is None, "no order stands that nobody carries out"
+
+
+def test_systemd_that_gives_no_answer(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It may have made the timer: that is taken back, or the order stands as far as anybody knows."""
+    answers = programs.run
+
+    def late(command: Sequence[str], timeout: float = 60.0) -> Said | None:
+        answers(command, timeout)
+        if command[0] == "systemd-run" or world.deaf:
+            raise LivepatchError(Kind.INTERNAL, f"{command[0]} did not end within 60 s.")
+        return Said(0, "")
+
+    monkeypatch.setattr(programs, "run", late)
+    with pytest.raises(LivepatchError, match="did not end"):
+        boot.boot(world.host, Order(Wish(), "a test"))
+    assert world.timers == {} and world.last() is None
+    world.deaf = True
+    with pytest.raises(LivepatchError, match="may still be carried out"):
+        boot.boot(world.host, Order(Wish(), "a test"))
+    assert world.last()["ended"] == "ordered"
 
 
 def test_an_order_whose_time_has_passed_is_taken_back(world: World) -> None:

@@ -156,11 +156,11 @@ def test_memory() -> None:
     assert available_bytes(None) is None
 
 
-DEPARTURE = Departure("before", "6.1.0-56-amd64", "6.1.0-57-amd64", "tok", "systemd", "t", 100.0)
+DEPARTURE = Departure("before", "6.1.0-56-amd64", "6.1.0-57-amd64", "tok", "systemd", "t", 5000.0, 100.0)
 
 
 @pytest.mark.parametrize(
-    ("boot_id", "running", "now", "ended"),
+    ("boot_id", "running", "clock", "ended"),
     [
         ("before", "quiet", 99.0, Ended.ORDERED),
         ("before", "quiet", 100.0 + PATIENCE, Ended.STAYED),
@@ -170,8 +170,8 @@ DEPARTURE = Departure("before", "6.1.0-56-amd64", "6.1.0-57-amd64", "tok", "syst
         ("after", None, 130.0, Ended.OTHERWISE),
     ],
 )
-def test_how_an_order_ended(boot_id: str, running: str | None, now: float, ended: Ended) -> None:
-    assert status.judge(DEPARTURE, boot_id, running, now) is ended
+def test_how_an_order_ended(boot_id: str, running: str | None, clock: float, ended: Ended) -> None:
+    assert status.judge(DEPARTURE, boot_id, running, clock) is ended
 
 
 def test_boot_time() -> None:

@@ -22,7 +22,7 @@ from livepatch_core.host.record import ByHand, Record, read_record, write_record
 from livepatch_core.kernel.identity import read_identity
 from livepatch_core.kexec import boot, load, status
 from livepatch_core.kexec import record as kexec_record
-from livepatch_core.restart import arriving, hooks, kernel, leaving, record
+from livepatch_core.restart import arriving, byhand, hooks, kernel, leaving, record
 from livepatch_core.restart.hooks import Hook, Hooks
 from livepatch_core.restart.leaving import Order
 from livepatch_core.restart.record import Method, Restart, Stage
@@ -52,7 +52,7 @@ class Site:
         self.services = {"libvirtd": "active"}
 
     def clock(self) -> float:
-        return self.elapsed
+        return self.elapsed + self.world.host.clock()
 
     def pause(self, seconds: float) -> None:
         self.elapsed += seconds
@@ -313,7 +313,39 @@ def test_a_host_that_never_left_is_taken_back(site: Site) -> None:
     assert site.loaded() is None and not site.record().open
     assert "taken back from" not in done.comment
     again = site.leave(4)
-    assert again.result is True and len(site.world.lines) == 2, "it is loaded and ordered anew"
+    assert again.result is True and len(site.world.lines) == 4, "it is loaded and ordered anew"
+
+
+def test_a_clock_that_is_set_back_keeps_nobody_leaving(site: Site) -> None:
+    site.leave()
+    left = site.host
+    site.world.seconds += leaving.DELAY + arriving.SLACK
+    site.host = dataclasses.replace(left, now=lambda: left.now() - 86_400)
+    assert site.finish().kind is Kind.STALLED and not site.record().open
+
+
+def test_an_order_that_cannot_be_taken_back_keeps_away_what_was_drained(site: Site) -> None:
+    """The host may leave under it yet."""
+    site.leave(method=Method.REBOOT)
+    site.world.seconds += leaving.DELAY + arriving.SLACK
+    site.world.deaf = True
+    done = site.finish()
+    assert (done.result, done.kind) == (False, Kind.STALLED)
+    assert "may still be carried out" in done.comment and "What was drained stays away." in done.comment
+    assert "undrain.all" not in site.done and site.record().owed
+    assert site.leave(method=Method.REBOOT).result is False, "asked again it says the same"
+    site.world.deaf = False
+    assert site.finish().result is False and site.done[-1] == "undrain.all"
+
+
+def test_a_load_that_somebody_made_by_another_program_is_replaced(site: Site) -> None:
+    """Our notes and the kernel's word do not tell it: both say that an image is loaded."""
+    loads: list[int] = []
+    site.during = lambda: loads.append(len(site.world.lines))
+    assert site.leave().result is True
+    departure = kexec_record.read_notes(site.host).departure
+    assert departure is not None
+    assert loads == [1] and len(site.world.lines) == 2 and departure.token in site.world.lines[-1]
 
 
 def test_the_approved_kernel_starts_whatever_was_loaded_during_the_drain(site: Site) -> None:
@@ -329,9 +361,10 @@ def by_hand(site: Site, release: str, delay: float = 600) -> Callable[[], None]:
     return lambda: boot.boot(site.host, order) and None
 
 
-@pytest.mark.parametrize("method", list(Method))
-def test_another_kernel_ordered_during_the_drain(site: Site, method: Method) -> None:
-    site.during = by_hand(site, ODD)
+@pytest.mark.parametrize(("method", "release"), [*((method, ODD) for method in Method), (Method.KEXEC, NEW)])
+def test_a_kernel_ordered_during_the_drain(site: Site, method: Method, release: str) -> None:
+    """Be it the approved one: how it is started is somebody else's."""
+    site.during = by_hand(site, release)
     done = site.leave(method=method)
     assert (done.result, done.kind) == (False, Kind.CONFLICT)
     assert site.done == ["drain.all", "systemctl kexec", "stop livepatch-kexec.timer", "undrain.all"]
@@ -339,13 +372,24 @@ def test_another_kernel_ordered_during_the_drain(site: Site, method: Method) -> 
     assert not site.record().open and site.world.timers == {}
 
 
-def test_the_same_kernel_ordered_during_the_drain(site: Site) -> None:
-    """It is obeyed, and the record says when that one is due."""
-    site.during = by_hand(site, NEW)
-    done = site.leave()
-    assert done.result is True and "already" in done.comment
-    assert site.done == ["drain.all", "systemctl kexec"]
-    assert site.record().left == site.world.seconds + 600
+def test_no_order_by_hand_beside_a_drain(site: Site) -> None:
+    order = boot.Order(load.Wish(NEW), "a highstate", delay=5)
+    refused: list[Kind] = []
+
+    def meanwhile() -> None:
+        with pytest.raises(LivepatchError) as caught:
+            byhand.boot(site.host, order)
+        refused.append(caught.value.kind)
+
+    site.during = meanwhile
+    assert site.leave().result is True and refused == [Kind.BUSY]
+    assert byhand.boot(site.host, order).comment.startswith(f"Kernel {NEW} was ordered to start at")
+    record.write_restart(site.host, dataclasses.replace(site.record(), stage=Stage.DRAINING))
+    with pytest.raises(LivepatchError, match="never finished: it is draining") as caught:
+        byhand.boot(site.host, order)
+    assert caught.value.kind is Kind.CONFLICT
+    site.finish()
+    assert byhand.boot(site.host, order).result is True
 
 
 def test_an_order_to_be_taken_back_waits_for_another_act(site: Site) -> None:
