@@ -59,12 +59,12 @@ from livepatch_core.build import service
 from livepatch_core.build.refusals import Refused
 from livepatch_core.catalog import calls
 from livepatch_core.errors import LivepatchError
-from livepatch_core.ledger import rollouts as ledger
 from livepatch_core.report import follow, owing, page
 from livepatch_core.report import rollout as rollout_report
 from livepatch_core.rollout import (
     adoption,
     detaching,
+    drawing,
     driver,
     events,
     inventory,
@@ -72,7 +72,6 @@ from livepatch_core.rollout import (
     owner,
     payloads,
     plandoc,
-    planning,
     plantext,
     saltfleet,
     targets,
@@ -571,7 +570,7 @@ def report(rollout_id=None, form="text", *args, **kwargs):
 
     def ask():
         facts = _facts(rollout_id)
-        return rollout_report.document(facts) if form == "data" else {"report": _written(facts, form)}
+        return rollout_report.document(facts) if form == "data" else {"report": page.written(facts, form)}
 
     return _answer(ask, kwargs, args)
 
@@ -596,11 +595,7 @@ def save_report(path, form="html", rollout_id=None, *args, **kwargs):
     """
 
     def write():
-        place, text = calls.path(path), _written(_facts(rollout_id), form)
-        try:
-            place.write_text(text, encoding="utf-8")
-        except OSError as problem:
-            raise calls.bad_argument(f"{path} could not be written ({problem.strerror})") from problem
+        calls.write_file(path, page.written(_facts(rollout_id), form))
         return {"result": True, "comment": f"The report is in {path}."}
 
     return _answer(write, kwargs, args)
@@ -608,12 +603,6 @@ def save_report(path, form="html", rollout_id=None, *args, **kwargs):
 
 def _facts(rollout_id):
     return rollout_report.gather(verbs.find(verbs.root(_master()), rollout_id, ended=True), CLOCK.now())
-
-
-def _written(facts, form):
-    if form not in ("text", "html"):
-        raise calls.bad_argument(f"form is {form!r}; a report is text, html or, where it is not saved, data")
-    return page.as_html(facts) if form == "html" else rollout_report.as_text(facts)
 
 
 def reboot_debt(tgt="*", tgt_type="glob", timeout=30, *args, **kwargs):
@@ -722,33 +711,9 @@ def _draw(master, tgt, level, tgt_type, timeout, given):
         grains = (asked.domain_grain, asked.role_grain)
         kernel = asked.kernel if asked.restarts else None
         answers = inventory.ask(fleet, CLOCK, hosts, grains, calls.timeout(timeout), kernel)
-    frozen, held = ledger.frozen(master.state_dir, hosts), standing.held(verbs.root(master))
-    approved = ledger.approved(master.state_dir, hosts)
-    facts = [
-        inventory.facts_of(
-            name,
-            answers.get(name),
-            _cached_grains,
-            grains,
-            frozen.get(name, ""),
-            held.get(name, ""),
-            approved.get(name, {}),
-        )
-        for name in hosts
-    ]
-    found = inventory.offers(standings, level, {one.build_id for one in facts if one.build_id})
-    drawn = planning.make_plan(
-        targets.spelt(tgt, tgt_type),
-        facts,
-        asked,
-        found.grants,
-        found.back,
-        now=datetime.datetime.now(datetime.timezone.utc),
-        version=livepatch_core.__version__,
-        blocked=found.blocked,
-        testing=found.testing,
-        arrivals=found.arrivals,
-    )
+    answers = {name: answers.get(name) for name in hosts}
+    spelt = targets.spelt(tgt, tgt_type)
+    drawn = drawing.draw(master, spelt, asked, level, standings, answers, _cached_grains)
     return drawn, unmatched
 
 

@@ -90,6 +90,16 @@ def read_file(value: object) -> bytes:
         ) from problem
 
 
+def write_file(value: object, text: str) -> None:
+    """Text into a file, at an absolute path."""
+    try:
+        path(value).write_text(text, encoding="utf-8")
+    except OSError as problem:
+        raise bad_argument(
+            f"{value} could not be written ({problem.strerror}) by the master's user"
+        ) from problem
+
+
 def now() -> str:
     """UTC, ISO 8601."""
     moment = datetime.datetime.now(datetime.timezone.utc)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import jinja2
 
-from livepatch_core.report.rollout import Facts
+from livepatch_core.catalog.calls import bad_argument
+from livepatch_core.report.rollout import Facts, as_text
 from livepatch_core.rollout import plantext
 
 # Salt syncs only .py files of the library: a template beside it would stay behind.
@@ -51,6 +52,13 @@ COLOURS = {
     "rollback_failed": "#a3201a",
     "needs_reboot": "#a3201a",
 }
+
+
+def written(facts: Facts, form: object) -> str:
+    """In the form that was asked for. Raises LivepatchError (argument)."""
+    if form not in ("text", "html"):
+        raise bad_argument(f"form is {form!r}; a report is text, html or, where it is not saved, data")
+    return as_html(facts) if form == "html" else as_text(facts)
 
 
 def as_html(facts: Facts) -> str:

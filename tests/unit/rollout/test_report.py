@@ -9,9 +9,11 @@ from typing import Any
 
 import pytest
 
+from livepatch_core.errors import LivepatchError
 from livepatch_core.report import follow, page
 from livepatch_core.report import rollout as report
 from livepatch_core.report.timeline import timeline
+from livepatch_core.words import Kind
 from tests.unit.rollout.fleets import fleet, host, plan_of
 from tests.unit.rollout.simulated import begin, drive, new_world
 
@@ -93,3 +95,12 @@ def test_following_ends_with_the_rollout(directory: Path) -> None:
     lines = list(follow.lines(directory, Still(), lambda: False))  # type: ignore[arg-type]
     assert "started by" in lines[0]
     assert "rolled_back" in lines[-1]
+
+
+def test_a_report_has_one_of_two_forms(directory: Path) -> None:
+    facts = report.gather(directory, 0.0)
+    assert page.written(facts, "text") == report.as_text(facts)
+    assert page.written(facts, "html").startswith("<!DOCTYPE html>")
+    with pytest.raises(LivepatchError, match="form is 'pdf'") as caught:
+        page.written(facts, "pdf")
+    assert caught.value.kind is Kind.ARGUMENT
