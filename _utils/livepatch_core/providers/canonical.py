@@ -23,6 +23,12 @@ MODULES = "lkp_Ubuntu_"
 STATUS = ("canonical-livepatch", "status", "--format", "json")
 APPLY = ("canonical-livepatch", "refresh")
 
+# Supported -> why a reboot is owed, whatever is in force meanwhile.
+_ENDS = {
+    "kernel-upgrade-required": "this kernel has a vulnerability that cannot be patched live",
+    "kernel-end-of-life": "no more live patches are made for this kernel",
+}
+_NOT_COVERED = ("unsupported", *_ENDS)
 # State -> verdict and sentence; the words are those of the vendor's server documentation.
 _STATES = {
     "applied": (Verdict.PATCHED, "all applicable patches are in force"),
@@ -33,12 +39,8 @@ _STATES = {
     "apply-failed": (Verdict.UNPATCHED, "a patch could not be applied"),
     "needs-check": (Verdict.UNKNOWN, "the client has not asked its server yet"),
     "check-failed": (Verdict.UNKNOWN, "the client could not ask its server"),
-    "kernel-upgrade-required": (
-        Verdict.UNCOVERED,
-        "this kernel has a vulnerability that cannot be patched live",
-    ),
+    "kernel-upgrade-required": (Verdict.UNCOVERED, _ENDS["kernel-upgrade-required"]),
 }
-_NOT_COVERED = ("unsupported", "kernel-end-of-life")
 
 
 def judge(said: Said, release: str) -> Found:
@@ -55,8 +57,11 @@ def judge(said: Said, release: str) -> Found:
     patch = patch if isinstance(patch, Mapping) else {}
     state, supported = str(patch.get("State") or "").lower(), str(entry.get("Supported") or "").lower()
     verdict, reason = _STATES.get(state, (Verdict.UNKNOWN, f"the client says {state or 'nothing'!r}"))
-    if supported in _NOT_COVERED and verdict is not Verdict.PATCHED:
-        verdict, reason = Verdict.UNCOVERED, f"this kernel is not covered ({supported})"
+    owed = _ENDS.get(supported) or _ENDS.get(state, "")
+    if supported in _NOT_COVERED and (verdict is Verdict.UNPATCHED or not state):
+        verdict, reason = Verdict.UNCOVERED, owed or f"this kernel is not covered ({supported})"
+    elif owed and owed != reason:
+        reason = f"{reason}; {owed}"
     version = str(patch.get("Version") or "")
     return Found(
         verdict,
@@ -64,9 +69,15 @@ def judge(said: Said, release: str) -> Found:
         fixes=_fixes(patch.get("Fixes")) if verdict is Verdict.PATCHED else (),
         patches=(version,) if version and verdict is Verdict.PATCHED else (),
         doubtful="the kernel has reported a bug since" if state == "applied-with-bug" else "",
-        reboot=reason if state == "kernel-upgrade-required" else "",
+        reboot=owed,
         details={"state": state, "supported": supported, "check": str(patch.get("CheckState") or "")},
     )
+
+
+def up_to_date(found: Found) -> bool:
+    """Whether its server was asked, and has nothing for a kernel that it covers. Pure."""
+    said = (found.details.get("state"), found.details.get("check"))
+    return found.verdict is Verdict.UNPATCHED and said == ("nothing-to-apply", "checked")
 
 
 def _running(document: Any, release: str) -> Mapping[str, Any] | None:

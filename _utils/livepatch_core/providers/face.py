@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -96,7 +96,7 @@ def apply(site: Site, provider: str) -> Outcome:
         Provider.KERNELCARE: kernelcare.APPLY,
         Provider.CANONICAL: canonical.APPLY,
     }
-    return _act(site, _known(provider), commands, "apply", (Verdict.PATCHED,))
+    return _act(site, _known(provider), commands, "apply", _has_all)
 
 
 def revert(site: Site, provider: str) -> Outcome:
@@ -108,7 +108,17 @@ def revert(site: Site, provider: str) -> Outcome:
         Provider.KSPLICE: _chosen(site, ksplice.REVERT),
         Provider.KERNELCARE: kernelcare.REVERT,
     }
-    return _act(site, known, commands, "revert", (Verdict.UNPATCHED,))
+    return _act(site, known, commands, "revert", _is_out)
+
+
+def _has_all(found: Found | None) -> bool:
+    """What applying shall lead to. Pure."""
+    return found is not None and (found.verdict is Verdict.PATCHED or canonical.up_to_date(found))
+
+
+def _is_out(found: Found | None) -> bool:
+    """What reverting shall lead to. Pure."""
+    return found is None or found.verdict is Verdict.UNPATCHED
 
 
 _CANNOT = {
@@ -127,7 +137,7 @@ def _act(
     provider: Provider,
     commands: Mapping[Provider, tuple[str, ...] | None],
     what: str,
-    good: tuple[Verdict, ...],
+    good: Callable[[Found | None], bool],
 ) -> Outcome:
     command = commands.get(provider)
     if command is None:
@@ -155,14 +165,14 @@ def _outcome(
     after: Found | None,
     status: int,
     complaint: str,
-    good: tuple[Verdict, ...],
+    good: Callable[[Found | None], bool],
 ) -> Outcome:
     """What the system says of itself decides, not the exit status of its program. Pure."""
     verdict = after.verdict if after else Verdict.UNPATCHED
     old, new = _core(before), _core(after)
     changes = {"provider": {"old": old, "new": new}} if old != new else {}
     reason = after.reason if after else "nothing of it is at work any more"
-    if verdict in good:
+    if good(after):
         return Outcome(True, f"{provider}: {reason}.", changes=changes)
     said = f"its client: {complaint}, status {status}"
     text = f"{provider} was asked to {what} and is {verdict}: {reason} ({said})."
@@ -215,7 +225,7 @@ def _ksplice(site: Site) -> Found | None:
         reason = "the kernel has Ksplice updates, and no client is installed that could say which"
         return Found(Verdict.UNKNOWN, reason, evidence="kernel") if in_kernel else None
     uname = site.run(ksplice.UPTRACK, QUESTION_SECONDS)
-    return ksplice.judge(client[1], uname, read_identity(site.roots).release, in_kernel)
+    return ksplice.judge(client[1], uname, in_kernel)
 
 
 def _kernelcare(site: Site) -> Found | None:

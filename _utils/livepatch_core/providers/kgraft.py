@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 from livepatch_core.errors import LivepatchError
@@ -74,7 +75,10 @@ def judge(in_progress: bool | None, patches: Mapping[str, Mapping[str, int] | No
 
 def status(roots: Roots) -> Found:
     base = directory(roots)
-    return judge(read_flag(base / "in_progress"), {name: _state(base / name) for name in _patches(base)})
+    found = judge(read_flag(base / "in_progress"), {name: _state(base / name) for name in _patches(base)})
+    if found.verdict in (Verdict.PATCHING, Verdict.REVERTING):
+        return replace(found, details={"stragglers": stragglers(roots)})
+    return found
 
 
 def stragglers(roots: Roots) -> list[int]:

@@ -1,6 +1,9 @@
 """Oracle Ksplice, by its clients: Uptrack (``uptrack-*``, online and offline) and the Enhanced Client
 (``ksplice``). What they print has no machine-readable form: only names of CVEs, identifiers in brackets and
 the effective version are taken from it, and what the client says is all there is (evidence ``client``).
+
+The version tells nothing of what is in force: it is printed where no update is too, and as the package has it
+(3.8.13-55.el6uek, Ubuntu's 5.15.0-89.99), not as ``uname -r``.
 """
 
 from __future__ import annotations
@@ -40,22 +43,21 @@ def effective_in(shown: str) -> str | None:
     return found.group(1) if found else None
 
 
-def judge(shown: Said, uname: Said | None, release: str, in_kernel: bool) -> Found:
+def judge(shown: Said, uname: Said | None, in_kernel: bool) -> Found:
     """The verdict. Pure. uname: what uptrack-uname said, None where there is none. in_kernel: the kernel
     shows a trace of Ksplice, which must agree with the client."""
     if shown.status != 0:
         return Found(Verdict.UNKNOWN, f"the Ksplice client failed: {shown.complaint}")
     effective = uname.out.strip() if uname and uname.status == 0 else effective_in(shown.out)
     updates = identifiers(shown.out)
-    moved = effective not in (None, "", release)
-    if not updates and not moved:
-        if in_kernel:
-            return Found(Verdict.UNKNOWN, "the kernel has Ksplice updates that the client does not list")
+    if not updates and in_kernel:
+        reason = "the kernel has Ksplice updates that the client does not list"
+        return Found(Verdict.UNKNOWN, reason, effective=effective)
+    if not updates:
         return Found(Verdict.UNPATCHED, "the client lists no update", effective=effective)
-    said = f"{len(updates)} updates" if updates else "updates"
     return Found(
         Verdict.PATCHED,
-        f"the client says that {said} are in force",
+        f"the client says that {len(updates)} updates are in force",
         effective=effective,
         fixes=cves_in(shown.out),
         patches=updates,

@@ -36,7 +36,8 @@ kpatch-cvss: 9.8
 # STAND-IN: the documentation shows the state "patch is applied" only
 KCARE_INFO_NONE = "kpatch-state: no patch is applied\n"
 
-# STAND-IN: identifiers in brackets and the names of CVEs are documented, the layout is not
+# DOCUMENTED layout (Oracle's Ksplice user's guide, and users' hosts): the last line is the package's version,
+# without the architecture that uname -r has; the updates are a STAND-IN
 UPTRACK_SHOW = """\
 Installed updates:
 [dfvn0zq8] CVE-2014-7826: Memory corruption in ftrace.
@@ -46,8 +47,10 @@ Effective kernel version is 3.8.13-55.1.1.el6uek
 """
 # DOCUMENTED (Oracle's Ksplice user's guide)
 UPTRACK_UNAME = "3.8.13-55.1.1.el6uek.x86_64\n"
-# STAND-IN
-UPTRACK_NOTHING = "Installed updates:\nNone\n"
+# DOCUMENTED last line; that "None" stands above it is as users' hosts show it. Ubuntu's version is never that
+# of uname -r (5.15.0-89-generic).
+UPTRACK_NOTHING = "Installed updates:\nNone\n\nEffective kernel version is 3.8.13-44.el6uek\n"
+UPTRACK_NOTHING_UBUNTU = "Installed updates:\nNone\n\nEffective kernel version is 5.15.0-89.99\n"
 
 # kGraft: the format strings of its kernel module, in two versions of it
 KGRAFT_STATE = "Function               State  Fatal\n" + "".join(
@@ -58,8 +61,13 @@ KGRAFT_STATE_NEWER = "Function               Weak  State\n" + "".join(
 )
 
 
+# DOCUMENTED (the vendor's own consumer, ubuntu-pro-client)
+SUPPORTED = ("supported", "kernel-upgrade-required", "kernel-end-of-life", "unsupported", "unknown")
+
+
 def canonical(state: str, running: bool | None = True, supported: str = "supported", **more: object) -> str:
-    """DOCUMENTED keys (client 10.x, as the vendor's own consumers read them); the values vary."""
+    """DOCUMENTED keys (client 10.x, as the vendor's own consumers read them); the values vary. supported: of
+    SUPPORTED."""
     entry: dict[str, object] = {
         "Kernel": "5.15.0-100.110-generic",
         "Supported": supported,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -150,6 +151,28 @@ def test_what_the_system_says_counts_not_the_exit_status(host: Host) -> None:
     assert (done["result"], done["kind"], done["changes"]) == (False, "internal", {})
     commands(host, ("kcarectl", "--update"), applied=True, status=1)
     assert face.apply(host.site, "kernelcare").document()["result"] is True
+
+
+@pytest.mark.parametrize(
+    ("state", "supported", "check", "result"),
+    [
+        ("nothing-to-apply", "supported", "checked", True),
+        ("applied", "kernel-upgrade-required", "checked", True),
+        ("nothing-to-apply", "supported", "check-failed", False),
+        ("nothing-to-apply", "unsupported", "checked", False),
+        ("unapplied", "supported", "checked", False),
+    ],
+)
+def test_a_kernel_that_has_all_there_is(
+    host: Host, state: str, supported: str, check: str, result: bool
+) -> None:
+    """There is nothing to apply to a kernel that is new enough: that is no failure to apply."""
+    document = json.loads(said.canonical(state, supported=supported))
+    document["Status"][0]["Livepatch"]["CheckState"] = check
+    host.programs[face.canonical.STATUS] = Said(0, json.dumps(document))
+    host.programs[face.canonical.APPLY] = Said(0, "")
+    done = face.apply(host.site, "canonical").document()
+    assert (done["result"], done["changes"]) == (result, {})
 
 
 @pytest.mark.parametrize(

@@ -58,9 +58,7 @@ def test_kernelcare_without_its_module() -> None:
 
 
 def test_ksplice_patched() -> None:
-    found = ksplice.judge(
-        Said(0, said.UPTRACK_SHOW), Said(0, said.UPTRACK_UNAME), "3.8.13-44.el6uek.x86_64", True
-    )
+    found = ksplice.judge(Said(0, said.UPTRACK_SHOW), Said(0, said.UPTRACK_UNAME), True)
     assert (found.verdict, found.effective) == (Verdict.PATCHED, "3.8.13-55.1.1.el6uek.x86_64")
     assert found.fixes == ("CVE-2014-3690", "CVE-2014-7826")
     assert found.patches == ("dfvn0zq8", "k3bv2x0a")
@@ -68,15 +66,31 @@ def test_ksplice_patched() -> None:
 
 
 def test_ksplice_without_uptrack_uname() -> None:
-    found = ksplice.judge(Said(0, said.UPTRACK_SHOW), None, "3.8.13-44.el6uek", False)
+    found = ksplice.judge(Said(0, said.UPTRACK_SHOW), None, False)
     assert (found.verdict, found.effective) == (Verdict.PATCHED, "3.8.13-55.1.1.el6uek")
     assert found.doubtful, "the kernel shows no trace of it"
 
 
-def test_ksplice_effective_version_alone_is_enough() -> None:
-    """A listing in a language or layout that is not understood must not make a patched kernel unpatched."""
-    found = ksplice.judge(Said(0, "?"), Said(0, "2.0\n"), "1.0", True)
-    assert (found.verdict, found.effective, found.patches) == (Verdict.PATCHED, "2.0", ())
+def test_ksplice_listing_that_is_not_understood() -> None:
+    """It must not make a patched kernel unpatched, and a version alone makes none patched."""
+    found = ksplice.judge(Said(0, "?"), Said(0, "2.0\n"), True)
+    assert (found.verdict, found.effective, found.patches) == (Verdict.UNKNOWN, "2.0", ())
+
+
+@pytest.mark.parametrize(
+    ("shown", "uname"),
+    [
+        (said.UPTRACK_NOTHING, None),
+        (said.UPTRACK_NOTHING_UBUNTU, None),
+        (said.UPTRACK_NOTHING, Said(1, "", "it failed")),
+        (said.UPTRACK_NOTHING, Said(0, "3.8.13-44.el6uek\n")),
+    ],
+)
+def test_ksplice_version_that_is_never_that_of_uname(shown: str, uname: Said | None) -> None:
+    """It was taken for updates in force: an unpatched host was patched."""
+    found = ksplice.judge(Said(0, shown), uname, False)
+    assert (found.verdict, found.patches, found.doubtful) == (Verdict.UNPATCHED, (), "")
+    assert found.effective in ("3.8.13-44.el6uek", "5.15.0-89.99")
 
 
 @pytest.mark.parametrize(
@@ -88,7 +102,7 @@ def test_ksplice_effective_version_alone_is_enough() -> None:
     ],
 )
 def test_ksplice_otherwise(shown: Said, in_kernel: bool, verdict: Verdict) -> None:
-    assert ksplice.judge(shown, Said(0, "1.0\n"), "1.0", in_kernel).verdict is verdict
+    assert ksplice.judge(shown, Said(0, "1.0\n"), in_kernel).verdict is verdict
 
 
 # -- Canonical Livepatch
@@ -115,7 +129,30 @@ def test_canonical(state: str, verdict: Verdict, doubtful: bool) -> None:
 
 def test_canonical_kernel_that_is_not_covered() -> None:
     found = canonical.judge(Said(0, said.canonical("nothing-to-apply", supported="unsupported")), RELEASE)
-    assert found.verdict is Verdict.UNCOVERED
+    assert (found.verdict, found.reboot) == (Verdict.UNCOVERED, "")
+
+
+@pytest.mark.parametrize("supported", said.SUPPORTED)
+@pytest.mark.parametrize(
+    ("state", "verdict"),
+    [
+        ("applied", Verdict.PATCHED),
+        ("applying", Verdict.PATCHING),
+        ("nothing-to-apply", Verdict.UNPATCHED),
+        ("unapplied", Verdict.UNPATCHED),
+        ("", Verdict.UNKNOWN),
+        ("check-failed", Verdict.UNKNOWN),
+    ],
+)
+def test_canonical_kernel_that_has_to_go(state: str, verdict: Verdict, supported: str) -> None:
+    """The word stands under Supported, and holds whatever is in force."""
+    found = canonical.judge(Said(0, said.canonical(state, supported=supported)), RELEASE)
+    ends = supported in ("kernel-upgrade-required", "kernel-end-of-life")
+    nothing = state in ("nothing-to-apply", "unapplied", "")
+    covered = supported in ("supported", "unknown")
+    assert found.verdict is (Verdict.UNCOVERED if nothing and not covered else verdict)
+    assert bool(found.reboot) is ends
+    assert not ends or found.reboot in found.reason, "who reads the verdict alone sees it too"
 
 
 def test_canonical_tells_kernels_apart() -> None:
@@ -201,7 +238,10 @@ def test_kgraft_stragglers(kernel: Roots) -> None:
     for pid, flag in ((1, "0"), (77, "1"), (8, "1")):
         (kernel.proc / str(pid)).mkdir(parents=True)
         (kernel.proc / str(pid) / "kgr_in_progress").write_text(f"{flag}\n")
-    assert kgraft.stragglers(kernel) == [8, 77]
+    assert "details" not in kgraft.status(kernel).document(), "nothing moves"
+    (kernel.sys / "kernel/kgraft/in_progress").write_text("1\n")
+    found = kgraft.status(kernel).document()
+    assert (found["verdict"], found["details"]) == ("patching", {"stragglers": [8, 77]})
 
 
 def test_kgraft_revert(kernel: Roots) -> None:
