@@ -75,7 +75,8 @@ def __virtual__():
 def status(**kwargs):
     """
     What the kernel of this host is: verdict and reason, flags, level and approved level, patches with the
-    functions in force, stragglers, fixes (CVE) in force, what the next boot will load, whether a reboot is
+    functions in force, how long a transition has lasted (``transition_age``, seconds; None where none runs or
+    it is not known), stragglers, fixes (CVE) in force, what the next boot will load, whether a reboot is
     owed. Changes nothing in the kernel; a crash that the master was not told of is told now.
 
     ``provider`` is the system the verdict comes from: ``klp``, or another one that patches this kernel

@@ -87,6 +87,7 @@ def document(host: Host, seen: Seen) -> dict[str, Any]:
         },
         "patches": [_patch(patch, seen) for patch in seen.kernel.patches],
         "in_force": _in_force(seen),
+        "transition_age": seen.age,
         "waiting": list(situation.waiting),
         "stragglers": _stragglers(host, seen),
         "fixes": fixes(seen, verdict),
@@ -119,7 +120,8 @@ def brief(host: Host) -> dict[str, Any]:
 
     drift: patches that are not ours, and promised functions that are not in force. boot_is_news: whether the
     boot unit warded a level off in this very boot. last: how the last act under an approval ended. acting:
-    somebody is at it, so that the kernel may be ahead of the record.
+    somebody is at it, so that the kernel may be ahead of the record. unasked: as ``unasked``, why alone the
+    verdict is unknown.
     """
     locks = host.roots.proc / "locks"
     acting = held(host.settings.lock_file, locks)
@@ -132,6 +134,7 @@ def brief(host: Host) -> dict[str, Any]:
     return {
         "verdict": str(verdict),
         "comment": reason,
+        "unasked": list(unasked(seen)),
         "flags": [str(flag) for flag in flags(seen)],
         "level": seen.situation.level,
         "boot_id": boot_id,
@@ -210,11 +213,16 @@ def judge(seen: Seen) -> tuple[Verdict, str]:
 
 def glance(seen: Seen) -> tuple[Verdict, str]:
     """``judge`` where no vendor's program is asked: what another system has in force is not known. Pure."""
-    traces = [name for name in seen.kernel.environment.other_managers if name in TRACES]
-    if not traces or not klp(seen).idle:
+    names = ", ".join(unasked(seen))
+    if not names:
         return judge(seen)
-    names = ", ".join(traces)
     return Verdict.UNKNOWN, f"{names} is in this kernel; what it has in force livepatch.status asks it"
+
+
+def unasked(seen: Seen) -> tuple[str, ...]:
+    """Other systems that have left a trace in a kernel in which klp has nothing. Pure."""
+    traces = tuple(name for name in seen.kernel.environment.other_managers if name in TRACES)
+    return traces if klp(seen).idle else ()
 
 
 @dataclass(frozen=True)

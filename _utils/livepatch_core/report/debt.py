@@ -25,6 +25,7 @@ class Why(Word):
 
 RANK = {why: place for place, why in enumerate(Why)}
 _STUCK = ("stalled",)
+_MOVING = ("patching", "reverting")
 
 
 @dataclass(frozen=True)
@@ -75,11 +76,13 @@ def debts_of(told: Told | None, now: datetime) -> tuple[Debt, ...]:
 
 
 def _kernel_is_stuck(told: Told) -> Iterable[Debt]:
-    verdict = told.status.get("verdict")
+    verdict, reason = told.status.get("verdict"), str(told.status.get("reason", ""))
     if verdict in _STUCK:
-        yield Debt(Why.STUCK, str(told.status.get("reason", "")), _since(told))
+        yield Debt(Why.STUCK, reason, _since(told))
+    if verdict in _MOVING and told.status.get("transition_age") is None:
+        yield Debt(Why.UNKNOWN, f"{reason}: whether it is stuck cannot be told")
     if verdict == "unsupported":
-        yield Debt(Why.UNSUPPORTED, str(told.status.get("reason", "")))
+        yield Debt(Why.UNSUPPORTED, reason)
 
 
 def _of_record(told: Told) -> Iterable[Debt]:

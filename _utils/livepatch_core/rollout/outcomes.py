@@ -79,7 +79,8 @@ class Finding:
 class Seen:
     """A look, as far as it could be read. level: None where the host does not know. last: how its last
     act by an approval ended (rev, kind, comment), if it ended. version: of its extension. restart: of
-    its last one, if there was one."""
+    its last one, if there was one. unasked: whether its verdict is unknown only since another live-patch
+    system, which a look does not ask, is in a kernel in which ours has nothing."""
 
     verdict: Verdict
     level: Optional[int]
@@ -96,6 +97,7 @@ class Seen:
     release: str = ""
     version: str = ""
     restart: Mapping[str, Any] = field(default_factory=dict, hash=False)
+    unasked: bool = False
 
 
 def document_of(entry: object) -> Optional[Mapping[str, Any]]:
@@ -132,6 +134,7 @@ def read_look(document: object) -> Optional[Seen]:
         _text(document.get("release")),
         _text(document.get("version")),
         restart if isinstance(restart, Mapping) else {},
+        isinstance(document.get("unasked"), list) and bool(document["unasked"]),
     )
 
 
@@ -257,10 +260,12 @@ def shown(entry: object) -> str:
 
 
 def at_level(seen: Seen, level: int) -> bool:
-    """Whether the level is in force: patched at it, or nothing in force for 0."""
+    """Whether the level is in force: patched at it, or nothing in force for 0. Levels are klp's: at 0, what
+    another system has in force is not asked."""
     if level:
         return seen.verdict is Verdict.PATCHED and seen.level == level
-    return seen.verdict in (Verdict.UNPATCHED, Verdict.UNCOVERED, Verdict.UNSUPPORTED) and not seen.level
+    nothing = seen.verdict in (Verdict.UNPATCHED, Verdict.UNCOVERED, Verdict.UNSUPPORTED)
+    return (nothing or (seen.verdict is Verdict.UNKNOWN and seen.unasked)) and not seen.level
 
 
 def _bad(order: Order) -> Place:

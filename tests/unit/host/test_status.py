@@ -200,7 +200,7 @@ def test_an_old_line_does_not_make_a_new_transition_stalled(world: World) -> Non
     world.kernel.stalls.add(("lp_1", False))
     world.kernel.write_enabled(world.kernel.roots, "lp_1", False)
     document = status.status(world.host)
-    assert document["verdict"] == "reverting"
+    assert (document["verdict"], document["transition_age"]) == ("reverting", None)
     assert "a time that is not known" in document["reason"]
 
 
@@ -208,7 +208,9 @@ def test_a_transition_left_running_is_stalled_when_it_lasts(world: World) -> Non
     world.kernel.stalls.add(("lp_1", True))
     world.apply(1, on_stall=OnStall.KEEP)
     world.kernel.seconds += 100
-    assert status.status(world.host)["verdict"] == "stalled"
+    document = status.status(world.host)
+    assert document["verdict"] == "stalled"
+    assert document["transition_age"] >= 100
 
 
 def test_a_record_that_cannot_be_read_is_said(world: World) -> None:

@@ -109,8 +109,11 @@ def test_who_asks_no_program_says_that_it_does_not_know(world: World, vendor: Ho
     vendor.kernelcare(True)
     vendor.calls.clear()
     said = klp_status.brief(world.host)
-    assert (said["verdict"], vendor.calls) == ("unknown", [])
+    assert (said["verdict"], said["unasked"], vendor.calls) == ("unknown", ["kernelcare"], [])
     assert "kernelcare is in this kernel" in said["comment"]
+    load_foreign(world, "kpatch_1")
+    said = klp_status.brief(world.host)
+    assert (said["verdict"], said["unasked"]) == ("unknown", []), "what is unknown is not its alone"
 
 
 def test_what_cannot_be_told_is_not_called_unpatched(world: World, vendor: Host) -> None:

@@ -22,6 +22,8 @@ WELL: dict[str, Any] = {
 }
 NEWER = {"running": "6.1.0-56-amd64", "newest": "6.1.0-57-amd64", "newer": True}
 FORCED = {**WELL, "reboot": {"owed": True, "why": ["patch p was forced: ticket 1"], "since": "2026-11-01"}}
+MOVING = {**WELL, "verdict": "patching", "reason": "p has been patching for 3 s", "transition_age": 3.0}
+UNDATED = {**MOVING, "reason": "p has been patching for a time that is not known", "transition_age": None}
 STALLED = {**WELL, "verdict": "stalled", "patches": [{"transition": True, "since": "2026-11-20"}]}
 
 
@@ -43,6 +45,10 @@ def test_nothing_is_owed() -> None:
 def test_each_reason() -> None:
     assert whys(Told(FORCED)) == [Why.FORCED]
     assert whys(Told(STALLED)) == [Why.STUCK]
+    assert whys(Told(MOVING)) == []
+    for moving in (UNDATED, {**UNDATED, "verdict": "reverting"}):
+        (found,) = debts_of(Told(moving), NOW)
+        assert found.why is Why.UNKNOWN and moving["reason"] in found.detail, "it may be stuck"
     assert whys(Told(WELL, NEWER)) == [Why.NEWER]
     assert whys(Told(WELL, None, build("2026-11-24"))) == [Why.EXPIRED]
     assert whys(Told(WELL, None, build("2026-11-25"))) == []

@@ -224,8 +224,10 @@ class World:
         moving = host["until"] > self.time() or host["jammed"]
         verdict = "stalled" if host["jammed"] else "patching" if moving else "patched"
         sick = host["way"] == "sickens" and self._soaking(host)
+        bare = "unpatched" if host.get("unasked") is None else "unknown"
         return {
-            "verdict": verdict if host["level"] or moving else "unpatched",
+            "verdict": verdict if host["level"] or moving else bare,
+            "unasked": host.get("unasked") or [],
             "comment": "seen",
             "flags": [],
             "level": host["level"],

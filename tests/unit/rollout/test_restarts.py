@@ -226,8 +226,12 @@ def test_a_host_that_runs_that_kernel_by_now_is_left_alone(tmp_path: Path) -> No
     assert places(state)[victim] == "already_ok" and not world.data["hosts"][victim]["commands"]
 
 
-def test_no_level_for_the_new_kernel(tmp_path: Path) -> None:
-    """That it runs is enough only where somebody said so."""
+@pytest.mark.parametrize(
+    ("unasked", "place"), [(None, "healthy"), (["kernelcare"], "healthy"), ([], "failed")]
+)
+def test_no_level_for_the_new_kernel(tmp_path: Path, unasked: list[str] | None, place: str) -> None:
+    """That it runs is enough only where somebody said so; then an agent that is back is no failure, in the
+    soak neither. unasked: as livepatch.brief says, None where its verdict is not unknown."""
     hosts = [host(f"hv{number}", kernel=KERNEL) for number in range(3)]
     given = {**OPTIONS, "method": "kexec"}
     plan = plan_of(hosts, given, arrivals={})
@@ -238,13 +242,12 @@ def test_no_level_for_the_new_kernel(tmp_path: Path) -> None:
 
     def bare(one: dict[str, Any]) -> Any:
         answer = finish(one)
-        one.update(level=0, moved=False)
-        look = {**world._seen(one), "verdict": "uncovered"}
-        return {**answer, "return": {**answer["return"], "look": look}}
+        one.update(level=0, moved=False, until=0.0, unasked=unasked)
+        return {**answer, "return": {**answer["return"], "look": world._seen(one)}}
 
     world._finish = bare  # type: ignore[method-assign]
     state = drive(begin(tmp_path / "rollouts", plan, world), world)
-    assert set(places(state).values()) == {"healthy"}
+    assert set(places(state).values()) == {place}
 
 
 # -- the kernel is the plan's ----------------------------------------------------------------------------
