@@ -63,8 +63,9 @@ def candidates(**kwargs):
     The kernels installed on this host, newest first, by Debian's order of versions: ``release``, ``flavour``,
     whether it is ``running``, what it is ``missing`` to be started, whether it supports ``livepatch``, and
     the ``fixes`` it carries by the catalog's ``kernels.yaml`` (None where there is no such file). ``newest``
-    is the newest complete one of the running flavour; ``newer`` whether that is newer than what runs;
-    ``newest_since`` when it was installed.
+    is the newest complete one of the running flavour, None where only older ones than what runs are there;
+    ``newer`` whether it is newer than what runs; ``newest_since`` when it was installed.
+    ``incomplete_newer``: releases that would be the newest, and what each lacks.
 
     CLI Example:
 

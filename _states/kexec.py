@@ -35,7 +35,7 @@ def booted(name, kernel="newest", reason=None, how=None, delay=10, override=None
         Any name; nothing is read from it.
     kernel
         A release that is installed, or ``newest`` (default): the newest complete one of the running flavour.
-        ``newest`` never goes back to an older one.
+        ``newest`` never goes back to an older one: where only older ones are installed the state fails.
     reason
         Why; needed when the host has to leave, goes into its journal.
     how
@@ -97,11 +97,19 @@ def _wanted(kernel):
     running, newest = found["running"], found["newest"]
     if kernel != "newest":
         return kernel, f"Kernel {kernel} runs." if kernel == running else ""
+    incomplete = "".join(
+        f" {one['release']} is newer and lacks its {' and '.join(one['missing'])}: mend its package."
+        for one in found["incomplete_newer"]
+    )
     if newest is None:
         raise CommandExecutionError(
-            "No complete kernel of the running flavour is installed; nothing was changed."
+            f"No complete kernel of the running flavour that is not older than {running} is installed; "
+            f"nothing was changed.{incomplete}"
         )
-    return newest, "" if found["newer"] else f"Kernel {running} runs; none that is newer is installed."
+    if found["newer"]:
+        return newest, ""
+    none = "none that is newer is complete" if incomplete else "none that is newer is installed"
+    return newest, f"Kernel {running} runs; {none}.{incomplete}"
 
 
 def _state(name, result, comment, changes=None):

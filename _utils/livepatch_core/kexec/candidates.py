@@ -9,14 +9,14 @@ from typing import Any
 from livepatch_core.host.context import Host
 from livepatch_core.kernel.identity import read_identity
 from livepatch_core.kexec import fixes
-from livepatch_core.kexec.installed import Installed, choose, read_installed
-from livepatch_core.kexec.order import compare, split
+from livepatch_core.kexec.installed import Installed, choose, incomplete_newer, is_newer, read_installed
 
 
 def candidates(host: Host) -> dict[str, Any]:
     """Installed kernels, newest first, and the one that ``newest`` means.
 
-    fixes: None where the catalog says nothing about kernels. Raises LivepatchError (catalog).
+    fixes: None where the catalog says nothing about kernels. incomplete_newer: releases that would be the
+    newest, and what each lacks. Raises LivepatchError (catalog).
     """
     running = read_identity(host.roots).release
     data = host.fetch(fixes.FILE)
@@ -28,13 +28,12 @@ def candidates(host: Host) -> dict[str, Any]:
         "newest": newest.release if newest else None,
         "newer": bool(newest and is_newer(newest.release, running)),
         "newest_since": _since(newest) if newest else None,
+        "incomplete_newer": [
+            {"release": one.release, "missing": list(one.missing)}
+            for one in incomplete_newer(kernels, running)
+        ],
         "kernels": [_document(one, running, known) for one in kernels],
     }
-
-
-def is_newer(release: str, than: str) -> bool:
-    """By version alone; flavours are not compared. Pure."""
-    return compare(split(release)[0], split(than)[0]) > 0
 
 
 def _since(one: Installed) -> str | None:

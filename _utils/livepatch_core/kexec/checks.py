@@ -188,6 +188,11 @@ def _signature(ready: Ready) -> Check:
         if machine.lockdown is None or machine.sig_force is None:
             return question.unread("whether this kernel asks for signed images could not be read")
         return question.passed("nothing here asks for a signed image")
+    if described.signed is None:
+        return question.unread(
+            f"images for {machine.machine} are not looked into, and {demand} asks for a signed one; the "
+            "kernel will judge"
+        )
     if not described.signed:
         return question.failed(f"the image is not signed, and {demand} asks for it", remedy)
     signer = described.signature.signer if described.signature else "a signature that could not be read"

@@ -149,7 +149,8 @@ def find(kernels: tuple[installed.Installed, ...], running: str, wanted: str) ->
     if found is not None:
         return found
     flavour = split(running)[1] or "the running flavour"
-    asked = f"no complete kernel of {flavour}" if wanted == "newest" else f"no kernel {wanted}"
+    newest = f"no complete kernel of {flavour} that is not older than the running {running}"
+    asked = newest if wanted == "newest" else f"no kernel {wanted}"
     there = ", ".join(one.release for one in kernels) or "none"
     raise LivepatchError(
         Kind.ARGUMENT,

@@ -30,14 +30,15 @@ class Image:
     longest command line in bytes, without the final NUL.
 
     problem: why the kernel will not take it, "" if nothing speaks against it. signed: whether there is a
-    signature; signature: what could be read of it. unified: kernel, initrd and command line in one file.
+    signature, None where that is not looked into; signature: what could be read of it. unified: kernel,
+    initrd and command line in one file.
     """
 
     size: int
     release: str = ""
     needs: int = 0
     cmdline_limit: int = 0
-    signed: bool = False
+    signed: bool | None = False
     signature: Signature | None = None
     unified: bool = False
     problem: str = ""
@@ -47,7 +48,7 @@ def parse(data: bytes, machine: str = "x86_64") -> Image:
     """Never raises: what is wrong with the file stands in ``problem``. Images for other machines than x86
     are not looked into: the kernel is the judge then."""
     if machine != "x86_64":
-        return Image(len(data))
+        return Image(len(data), signed=None)
     sections, certificate = _portable_executable(data)
     signature = _signature(certificate)
     if _UNIFIED in sections:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from livepatch_core.kernel.roots import Roots
-from livepatch_core.kexec.order import newest_first, split
+from livepatch_core.kexec.order import compare, newest_first, split
 
 _IMAGE = re.compile(r"(?:vmlinuz|vmlinux|image|Image|bzImage)-(?P<release>[0-9].*)")
 # Debian and Ubuntu; Fedora and RHEL; SUSE.
@@ -70,13 +70,33 @@ def named(names: Iterable[str]) -> dict[str, str]:
 
 
 def choose(kernels: Iterable[Installed], running: str, wanted: str) -> Installed | None:
-    """The kernel of that release; ``newest``: the newest complete one of the running kernel's flavour. None
-    where there is no such. Pure."""
+    """The kernel of that release; ``newest``: the newest complete one of the running kernel's flavour, never
+    an older one than runs. None where there is no such. Pure."""
     if wanted != "newest":
         return next((one for one in kernels if one.release == wanted), None)
-    flavour = split(running)[1]
-    fit = [one for one in kernels if one.flavour == flavour and not one.missing]
+    fit = [
+        one
+        for one in kernels
+        if one.flavour == split(running)[1] and not one.missing and not is_newer(running, one.release)
+    ]
     return min(fit, key=lambda one: newest_first(one.release), default=None)
+
+
+def incomplete_newer(kernels: Iterable[Installed], running: str) -> tuple[Installed, ...]:
+    """Kernels that would be the newest if they lacked nothing. Pure."""
+    kernels = tuple(kernels)
+    newest = choose(kernels, running, "newest")
+    than = running if newest is None else newest.release
+    return tuple(
+        one
+        for one in kernels
+        if one.flavour == split(running)[1] and one.missing and is_newer(one.release, than)
+    )
+
+
+def is_newer(release: str, than: str) -> bool:
+    """By version alone; flavours are not compared. Pure."""
+    return compare(split(release)[0], split(than)[0]) > 0
 
 
 def has_livepatch(config: str) -> bool:

@@ -7,6 +7,8 @@ from functools import cmp_to_key
 
 _PARTS = re.compile(r"([^0-9]*)([0-9]*)")
 _DIGIT_OF_VERSION = re.compile(r"[0-9]")
+# Fedora and RHEL: 5.14.0-503.el9.x86_64+rt-debug; Debian's 6.12.95+deb12-amd64 is none.
+_VARIANT = re.compile(r"(.+\.(?:x86_64|aarch64|ppc64le|s390x))\+(.+)")
 
 
 def compare(left: str, right: str) -> int:
@@ -55,8 +57,12 @@ newest_first = cmp_to_key(_reversed)
 
 
 def split(release: str) -> tuple[str, str]:
-    """Version and flavour: ``6.1.0-56-cloud-amd64`` is ``6.1.0-56`` of ``cloud-amd64``; a release without
-    such an ending has the flavour ``""``."""
+    """Version and flavour: ``6.1.0-56-cloud-amd64`` is ``6.1.0-56`` of ``cloud-amd64``,
+    ``5.14.0-503.el9.x86_64+rt`` is ``5.14.0-503.el9.x86_64`` of ``rt``; a release without such an ending has
+    the flavour ``""``."""
+    variant = _VARIANT.fullmatch(release)
+    if variant is not None:
+        return variant[1], variant[2]
     parts = release.split("-")
     for at, part in enumerate(parts):
         # a release candidate's -rc7 belongs to the version

@@ -121,9 +121,14 @@ def _of_others(told: Told) -> Iterable[Debt]:
 
 
 def _newer(told: Told) -> Iterable[Debt]:
-    if told.candidates is not None and told.candidates.get("newer"):
+    if told.candidates is None:
+        return
+    if told.candidates.get("newer"):
         text = f"{told.candidates['newest']} is installed and does not run"
         yield Debt(Why.NEWER, text, _text(told.candidates.get("newest_since")))
+    for one in told.candidates.get("incomplete_newer", []):
+        lacks = " and ".join(str(name) for name in one["missing"])
+        yield Debt(Why.NEWER, f"{one['release']} is installed, lacks its {lacks} and does not run")
 
 
 def _row(minion: str, told: Told | None, debts: tuple[Debt, ...]) -> dict[str, Any]:

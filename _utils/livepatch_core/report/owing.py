@@ -89,7 +89,14 @@ def _kernels(candidates: object) -> Mapping[str, Any] | None:
     """None for what does not say whether a newer kernel is installed, and which."""
     if not isinstance(candidates, Mapping) or not isinstance(candidates.get("newer"), bool):
         return None
+    incomplete = candidates.get("incomplete_newer", [])  # an older version does not say it
+    if not isinstance(incomplete, list) or not all(_lacks(one) for one in incomplete):
+        return None
     return candidates if not candidates["newer"] or isinstance(candidates.get("newest"), str) else None
+
+
+def _lacks(one: object) -> bool:
+    return isinstance(one, Mapping) and "release" in one and isinstance(one.get("missing"), list)
 
 
 def _shown(value: object) -> str:

@@ -19,7 +19,7 @@ from livepatch_core.host.context import Host
 from livepatch_core.host.programs import Said
 from livepatch_core.host.settings import Settings
 from livepatch_core.kernel.roots import Roots
-from livepatch_core.kexec import boot, calls, checks, facts, leave, load, record, status
+from livepatch_core.kexec import boot, calls, candidates, checks, facts, leave, load, record, status
 from livepatch_core.kexec.boot import Order
 from livepatch_core.kexec.leave import How
 from livepatch_core.kexec.load import Wish
@@ -148,6 +148,31 @@ def test_newest_is_loaded_once(world: World) -> None:
     assert load.load(world.host, Wish(ODD, cmdline="other")).changes == {"loaded": {"old": ODD, "new": ODD}}
     assert load.unload(world.host).changes == {"loaded": {"old": ODD, "new": None}}
     assert load.unload(world.host).changes == {}
+
+
+def test_newest_does_not_go_back(world: World) -> None:
+    """The package of the kernel that runs is gone, older ones are there."""
+    world.put("proc/sys/kernel/osrelease", "6.1.0-58-amd64")
+    with pytest.raises(LivepatchError, match="that is not older than the running 6.1.0-58-amd64") as caught:
+        load.load(world.host, Wish())
+    assert caught.value.kind is Kind.ARGUMENT and world.lines == []
+    found = candidates.candidates(world.host)
+    assert (found["newest"], found["newer"], found["newest_since"]) == (None, False, None)
+    assert load.load(world.host, Wish(NEW)).result is True, "it was named"
+
+
+def test_a_newer_kernel_that_is_incomplete_is_named(world: World) -> None:
+    for release in ("6.1.0-60-amd64", "6.1.0-60-cloud-amd64"):
+        world.put(f"boot/vmlinuz-{release}", "")
+    world.put("lib/modules/6.1.0-60-amd64/modules.dep", "")
+    incomplete = [{"release": "6.1.0-60-amd64", "missing": ["initrd"]}]
+    found = candidates.candidates(world.host)
+    assert (found["newest"], found["incomplete_newer"]) == (NEW, incomplete)
+    world.put("proc/sys/kernel/osrelease", NEW)
+    found = candidates.candidates(world.host)
+    assert (found["newer"], found["incomplete_newer"]) == (False, incomplete)
+    world.put("proc/sys/kernel/osrelease", "6.1.0-61-amd64")
+    assert candidates.candidates(world.host)["incomplete_newer"] == []
 
 
 def test_what_the_kernel_refuses_leaves_what_was_loaded(world: World) -> None:

@@ -100,6 +100,15 @@ def test_refused(facts: dict[str, Any], name: str, kind: Kind) -> None:
         assert answers(ready, name)[name].verdict is CheckVerdict.WARN
 
 
+def test_a_signature_that_is_not_looked_into_is_the_kernels_to_judge() -> None:
+    """arm64, ppc64le and s390x under lockdown were always refused."""
+    for demand in ({"lockdown": "integrity"}, {"sig_force": True}):
+        ready = changed(machine="aarch64", signed=None, signature=None, trusted=None, **demand)
+        answer = answers(ready)["signature"]
+        assert (answer.verdict, answer.refuses) == (CheckVerdict.INCONCLUSIVE, False)
+        assert "aarch64" in answer.reason
+
+
 def test_another_kernel_in_the_file() -> None:
     described = dataclasses.replace(IMAGE, release="6.1.0-9-amd64")
     ready = dataclasses.replace(READY, files=dataclasses.replace(FILES, described=described))

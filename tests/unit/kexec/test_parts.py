@@ -75,7 +75,18 @@ def test_image_that_kexec_cannot_take(changes: dict[str, int]) -> None:
 
 
 def test_image_of_another_machine_is_left_to_the_kernel() -> None:
-    assert image.parse(b"whatever", "aarch64") == image.Image(8)
+    assert image.parse(b"whatever", "aarch64") == image.Image(8, signed=None)
+
+
+def test_flavours_are_not_mixed() -> None:
+    plain = "5.14.0-503.el9.x86_64"
+    kernels = [
+        installed.Installed(release, Path("/v"), Path("/i"), True, True)
+        for release in (f"{plain}+debug", f"{plain}+rt", plain)
+    ]
+    for running in (plain, f"{plain}+rt", f"{plain}+debug"):
+        chosen = installed.choose(kernels, running, "newest")
+        assert chosen is not None and chosen.release == running
 
 
 @given(st.binary(max_size=4096), st.booleans())
@@ -116,6 +127,9 @@ def test_installed_kernels(tmp_path: Path) -> None:
     chosen = installed.choose(kernels, "6.1.0-9-amd64", "newest")
     assert chosen is not None and chosen.release == "6.1.0-56-amd64", "the newest that is complete"
     assert installed.choose(kernels, "6.1.0-9-cloud-amd64", "newest") is None
+    assert installed.choose(kernels, "6.1.0-56-amd64", "newest") == chosen, "the one that runs"
+    assert installed.choose(kernels, "6.1.0-58-amd64", "newest") is None, "it never goes back by itself"
+    assert installed.choose(kernels, "6.1.0-58-amd64", "6.1.0-56-amd64") == chosen, "but where it is named"
     named = installed.choose(kernels, "x", "7.3.4+deb13-amd64")
     assert named is not None and named.image.parent.name == "7.3.4+deb13-amd64"
     config = installed.read_config(roots, "6.1.0-56-amd64")

@@ -50,6 +50,11 @@ def test_each_reason() -> None:
         (found,) = debts_of(Told(moving), NOW)
         assert found.why is Why.UNKNOWN and moving["reason"] in found.detail, "it may be stuck"
     assert whys(Told(WELL, NEWER)) == [Why.NEWER]
+    incomplete = [{"release": "6.1.0-60-amd64", "missing": ["initrd"]}]
+    (found,) = debts_of(Told(WELL, {**NEWER, "newer": False, "incomplete_newer": incomplete}), NOW)
+    assert found.why is Why.NEWER
+    assert found.detail == "6.1.0-60-amd64 is installed, lacks its initrd and does not run"
+    assert whys(Told(WELL, {**NEWER, "incomplete_newer": incomplete})) == [Why.NEWER, Why.NEWER]
     assert whys(Told(WELL, None, build("2026-11-24"))) == [Why.EXPIRED]
     assert whys(Told(WELL, None, build("2026-11-25"))) == []
     assert whys(Told(WELL, build=build("", "CVE-2026-9", "CVE-2026-1"))) == [Why.UNPATCHABLE]

@@ -147,6 +147,9 @@ def test_a_release_that_is_no_name_takes_nobody_else_down(tmp_path: Path) -> Non
         {"newer": True},
         {"newer": True, "newest": None},
         {"newer": "yes", "newest": "6.1"},
+        {"newer": False, "incomplete_newer": {}},
+        {"newer": False, "incomplete_newer": ["6.1"]},
+        {"newer": False, "incomplete_newer": [{"release": "6.1", "missing": None}]},
     ],
 )
 def test_where_its_kernels_are_not_known(kernels: Any) -> None:

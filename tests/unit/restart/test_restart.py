@@ -530,6 +530,10 @@ def check(site: Site, method: Method = Method.KEXEC, wanted: str = "newest", dra
 def test_what_is_checked_before(site: Site) -> None:
     assert check(site)["kernel"] == NEW and kernel.meant(site.host, "newest") == {"release": NEW}
     assert kernel.meant(site.host, "5.0") == {"release": None}
+    site.world.put("proc/sys/kernel/osrelease", "6.1.0-58-amd64")
+    assert kernel.meant(site.host, "newest") == {"release": None}, "none that is not older"
+    assert kernel.meant(site.host, NEW) == {"release": NEW}
+    site.world.put("proc/sys/kernel/osrelease", OLD)
     with pytest.raises(LivepatchError, match="no function"):
         check(site, drain=Hook("no.such"))
     with pytest.raises(LivepatchError, match="no kernel 5.0"):

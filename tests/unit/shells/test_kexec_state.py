@@ -20,7 +20,8 @@ class Minion:
     def __init__(
         self, running: str = OLD, newest: str | None = NEW, last: dict[str, Any] | None = None
     ) -> None:
-        self.found = {"running": running, "newest": newest, "newer": newest == NEW and running == OLD}
+        self.found: dict[str, Any] = {"running": running, "newest": newest, "incomplete_newer": []}
+        self.found["newer"] = newest == NEW and running == OLD
         self.last = last
         self.boots: list[dict[str, Any]] = []
         self.refusal: dict[str, Any] | None = None
@@ -66,9 +67,21 @@ def test_it_runs_already(state: ModuleType) -> None:
 
 
 def test_newest_never_goes_back(state: ModuleType) -> None:
-    minion = Minion(running=NEW, newest=OLD)
-    assert booted(state, minion)[0] is True
-    assert minion.boots == []
+    minion = Minion(running=NEW, newest=None)
+    result, comment, _ = booted(state, minion)
+    assert (result, minion.boots) == (False, []), "a crash would bring an older one back"
+    assert f"that is not older than {NEW}" in comment
+
+
+def test_a_newer_one_that_is_incomplete_is_said(state: ModuleType) -> None:
+    incomplete = [{"release": "6.1.0-60-amd64", "missing": ["initrd", "modules"]}]
+    for minion, result in ((Minion(NEW), True), (Minion(NEW, None), False)):
+        minion.found["incomplete_newer"] = incomplete
+        found, comment, changes = booted(state, minion)
+        assert (found, changes) == (result, {})
+        assert "6.1.0-60-amd64 is newer and lacks its initrd and modules" in comment
+    minion = Minion(NEW)
+    assert "none that is newer is installed" in booted(state, minion)[1]
 
 
 def test_it_is_started(state: ModuleType) -> None:
