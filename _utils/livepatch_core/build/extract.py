@@ -13,6 +13,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Optional
 
+from livepatch_core.build.cover import text_of
 from livepatch_core.build.differ import Difference, cold_parent
 from livepatch_core.build.equality import auxiliary_span
 from livepatch_core.build.hooks import declared_hooks
@@ -74,6 +75,7 @@ class Extracted:
     externals: dict[str, External] = field(default_factory=dict)
     wanted: frozenset[str] = frozenset()
     hooks: dict[str, list[str]] = field(default_factory=dict)  # kind -> global aliases
+    number: int = 0  # of the unit, in the names of its symbols and sections
 
 
 class Extractor:
@@ -92,7 +94,7 @@ class Extractor:
         self.unit: Unit = change.patched
         self.requested, self.provided = list(requested), provided
         self.out = Output()
-        self.result = Extracted(change.path, resolver.owner, b"")
+        self.result = Extracted(change.path, resolver.owner, b"", number=number)
         self.placed: dict[str, tuple[int, int]] = {}  # piece -> (symbol, section)
         self.pending: list[Piece] = []
         self.copied_sections: dict[int, int] = {}
@@ -102,10 +104,11 @@ class Extractor:
         self.records = RecordCopier(self)
 
     def run(self) -> Extracted:
-        changed = [self.unit.pieces[name] for name in self.change.changed]
-        self.included = {piece.name for piece in changed}
-        for piece in changed:
-            self.place(piece)
+        replaced = self.change.replaced
+        self.included = set(self.change.changed)
+        # What is replaced comes first: cover.py.
+        for name in [*replaced, *(name for name in self.change.changed if name not in replaced)]:
+            self.place(self.unit.pieces[name])
         for name in self.requested:
             self.place(self.unit.pieces[name])
         hooks = declared_hooks(self.unit)
@@ -179,7 +182,7 @@ class Extractor:
                     "A new static call cannot be added to a running kernel.",
                     "Call the function directly.",
                 )
-            return f".text.{piece.name}", SHF_ALLOC | SHF_EXECINSTR, SHT_PROGBITS
+            return f"{text_of(self.number)}{piece.name}", SHF_ALLOC | SHF_EXECINSTR, SHT_PROGBITS
         if name.startswith(".data..percpu"):
             return ".data..percpu", SHF_ALLOC | SHF_WRITE, SHT_PROGBITS
         if name == "__dyndbg":

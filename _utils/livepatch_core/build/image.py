@@ -38,6 +38,7 @@ from livepatch_core.build.refusals import Refusal, Refused
 from livepatch_core.build.unit import base_name
 
 MASK = (1 << 64) - 1
+HIDDEN = "$t."  # before names that kallsyms shall pass over: cover.py
 _MODULE_BASE = 0xFFFFFFFFC0000000  # where x86-64 maps modules; only the distances matter
 _IMPORT_BASE = 0xFFFFFFFFE0000000
 
@@ -156,7 +157,7 @@ def livepatch_image(name: str, file: ObjectFile, known: Mapping[str, int]) -> Im
         content = bytes(section.size) if section.type == SHT_NOBITS else section.data
         regions.append((base, _relocated(content, base, [*section.relocations, *extra[number]], addresses)))
     symbols = [
-        KernelSymbol(s.name, "t", a)
+        KernelSymbol(s.name.removeprefix(HIDDEN), "t", a)
         for s, a in zip(file.symbols, addresses)
         if s.name and SHN_UNDEF < s.section < SHN_LORESERVE and s.kind != STT_SECTION
     ]

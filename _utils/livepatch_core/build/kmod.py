@@ -14,6 +14,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from livepatch_core.build import cover
 from livepatch_core.build.commands import run
 from livepatch_core.build.compile import Bench, is_delayed, make_command, objtool_arguments
 from livepatch_core.build.extract import Extracted, NewFunction
@@ -145,7 +146,8 @@ def link_module(bench: Bench, directory: Path, manifest: Manifest, units: Sequen
         (directory / f"{name}.o").write_bytes(unit.object)
         (directory / f".{name}.o.cmd").write_text("", encoding="utf-8")
     config = (bench.objects / ".config").read_text(encoding="utf-8")
-    objects = " ".join(f"{name}.o" for name in ("main", *names))
+    order = cover.link_order([(unit.owner, bool(unit.functions)) for unit in units])
+    objects = " ".join(f"{name}.o" for name in ("main", *(names[number] for number in order)))
     (directory / "Kbuild").write_text(
         f"obj-m := {manifest.name}.o\n{manifest.name}-y := {objects}\n", encoding="utf-8"
     )
@@ -250,7 +252,7 @@ def convert(module: bytes, units: Sequence[Extracted]) -> bytes:
     for section in sections:
         section.link = number.get(section.link, 0) if section.flags & _SHF_LINK_ORDER else 0
     symbols = []
-    for symbol in file.symbols:
+    for symbol in cover.hidden(file, {f.alias for unit in units for f in unit.functions}):
         if symbol.section == SHN_UNDEF and symbol.name.startswith(PREFIX):
             symbols.append(symbol._replace(section=SHN_LIVEPATCH))
         elif SHN_UNDEF < symbol.section < SHN_LORESERVE:

@@ -13,6 +13,7 @@ from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from typing import NoReturn, Protocol
 
+from livepatch_core.build.cover import uncovered
 from livepatch_core.build.differ import Difference
 from livepatch_core.build.equality import replacement_length
 from livepatch_core.build.exports import Export
@@ -302,6 +303,9 @@ def verify(
     check_information(file, manifest, kernel.vermagic())
     check_versions(file, kernel.exports)
     livepatch = livepatch_addresses(file, kernel.image)
+    owners = {unit.number: unit.owner for _, unit, _ in parts}
+    if bare := uncovered(file, owners, {f.alias: unit.owner for _, unit, _ in parts for f in unit.functions}):
+        _fail(f"the kernel would let it go while a task sleeps in {bare[0]}")
     vmlinux = kernel.image("vmlinux")
     imports = [s.name for s in file.symbols if s.section == SHN_UNDEF and vmlinux.addresses(s.name)]
     known = {**{name: vmlinux.addresses(name)[0] for name in imports}, **livepatch}

@@ -25,7 +25,7 @@ from livepatch_core.kernel import control, explain, kmsg, loading, modules, reas
 from livepatch_core.kernel.environment import Environment, read_environment
 from livepatch_core.kernel.patches import in_transition, read_patches
 from livepatch_core.kernel.running import Kernel
-from livepatch_core.kernel.stragglers import Scan, scan
+from livepatch_core.kernel.stragglers import Scan, may_run_in, scan
 from livepatch_core.kernel.transition import Outcome as Waited
 from livepatch_core.words import Kind, OnStall, Word
 
@@ -357,13 +357,15 @@ def journal_body(host: Host, change: Change, recovered: bool) -> dict[str, Any]:
 
 
 def remove_modules(host: Host, names: set[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Take out the modules whose patches are gone: one that stays would refuse a later load of its name."""
+    """Take out the modules whose patches are gone: one that stays would refuse a later load of its name. One
+    that a thread may sleep in stays nevertheless: it would wake up in freed memory."""
     removed: list[str] = []
     left: list[str] = []
     for name in sorted(names):
         if not modules.is_loaded(host.roots, name):
             continue
         free = transition.wait_unloadable(host.roots, name, UNLOAD_SECONDS, clock=host.clock, poll=host.pause)
+        free = free and not may_run_in(host.roots, name, clock=host.clock)
         (removed if free and _delete(name) else left).append(name)
     return tuple(removed), tuple(left)
 

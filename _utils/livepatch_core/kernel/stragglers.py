@@ -171,6 +171,31 @@ def scan(
     return Scan(tuple(found), scanned, complete)
 
 
+def may_run_in(
+    roots: Roots, module: str, *, seconds: float = 10.0, clock: Callable[[], float] = time.monotonic
+) -> bool:
+    """Whether a thread has code of the module on its stack, or it cannot be told of all of them in time.
+
+    The kernel lets a livepatch go when no task has one of its functions on its stack; of code that these only
+    jump to it does not know (build/cover.py). A thread that runs at this moment shows no stack.
+    """
+    ends = clock() + seconds
+    proc = os.fspath(roots.proc)
+    for pid, tid in _threads(proc):
+        if clock() >= ends:
+            return True
+        task = f"{proc}/{pid}/task/{tid}"
+        try:
+            frames = _stack(task)
+        except OSError as error:
+            if _vanished(error, task):
+                continue
+            return True
+        if frames is None or any(frame.module == module for frame in frames):
+            return True
+    return False
+
+
 def parse_stack(text: str) -> tuple[Frame, ...]:
     """The frames of a /proc/<pid>/stack, innermost first; lines that are none are skipped."""
     matches = (_FRAME.match(line.strip()) for line in text.splitlines())

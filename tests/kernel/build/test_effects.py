@@ -71,6 +71,15 @@ SLEEPER: Edits = {
         )
     ]
 }
+BESIDE: Edits = {
+    "kernel/exit.c": [
+        (
+            "\tlong err = kernel_wait4(upid, stat_addr, options, ru ? &r : NULL);\n",
+            "\tlong err;\n\n\tif (options & 0x10000000)\n\t\treturn -EINVAL;\n"
+            "\terr = kernel_wait4(upid, stat_addr, options, ru ? &r : NULL);\n",
+        )
+    ]
+}
 OBJECTS: Edits = {
     "fs/proc/meminfo.c": TEXT["fs/proc/meminfo.c"],
     "fs/xfs/xfs_super.c": [
@@ -195,6 +204,23 @@ def test_task_asleep_in_new_code_has_a_stack_and_is_waited_for(
     )
     assert f"[{name}]" in stack
     assert "entry_SYSCALL_64" in stack.splitlines()[-1]
+    guest.disable(name)
+    assert guest.run(f"cat /sys/kernel/livepatch/{name}/transition").strip() == "1"
+    guest.run("kill $(pidof sleep)")
+    guest.gone(name)
+    sleeper.kill()
+
+
+def test_task_asleep_in_code_beside_a_replaced_function_is_waited_for(
+    make: Make, boot: Boot, written: Written, role: str
+) -> None:
+    """wait4() is a jump from what is replaced to a copied function, in which the task then sleeps: on its
+    stack there is nothing that the patch names, and the module must not go all the same."""
+    guest = boot(role)
+    name = guest.load(make("lp_beside", [written(BESIDE, role)], role=role))
+    sleeper = guest.guest.spawn("sleep 600; true")
+    stack = guest.run("while ! P=$(pidof sleep); do :; done; cat /proc/$(cut -d' ' -f4 /proc/$P/stat)/stack")
+    assert f"[{name}]" in stack
     guest.disable(name)
     assert guest.run(f"cat /sys/kernel/livepatch/{name}/transition").strip() == "1"
     guest.run("kill $(pidof sleep)")

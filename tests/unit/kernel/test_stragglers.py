@@ -199,6 +199,26 @@ def test_a_vcpu_is_known_by_what_it_sleeps_in() -> None:
     assert stragglers.kind_of(Stat("x", "S", 0), frames, holds_vcpus=False) is TaskKind.VCPU
 
 
+def test_a_module_in_which_nobody_sleeps(proc: Proc, monkeypatch: pytest.MonkeyPatch) -> None:
+    for tid in range(100, 120):
+        proc.add(tid, -1)
+    assert not stragglers.may_run_in(proc.roots, "lab_stall")
+    gone = proc.add(7, -1, stack=SLEEPING)
+    assert stragglers.may_run_in(proc.roots, "lab_stall")
+    assert not stragglers.may_run_in(proc.roots, "lab")
+    shutil.rmtree(gone)
+    assert not stragglers.may_run_in(proc.roots, "lab_stall"), "it has ended"
+
+
+def test_where_not_every_thread_can_be_looked_at_somebody_may_be_in_it(proc: Proc) -> None:
+    hidden = proc.add(7, -1) / "stack"
+    ticks = iter(range(100))
+    assert stragglers.may_run_in(proc.roots, "x", seconds=0.5, clock=lambda: float(next(ticks)))
+    assert not stragglers.may_run_in(proc.roots, "x")
+    hidden.unlink()
+    assert stragglers.may_run_in(proc.roots, "x")
+
+
 def test_frames() -> None:
     assert stragglers.parse_stack(SLEEPING + "garbage\n[<ffffffff81000000>] 0xffffffffffffffff\n") == (
         Frame("msleep", None, "msleep+0x2d/0x40"),
