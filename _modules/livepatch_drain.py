@@ -4,7 +4,8 @@ Emptying a libvirt host before it leaves, and filling it again
 
 ``drain`` saves every virtual machine to disk (or shuts it down, or runs the operator's command that moves all
 to other hosts), ``undrain`` brings them back and sets their clocks. Take them as the drain and undrain of a
-rollout by kexec or reboot. Either all leave or none: what cannot be saved stops it, and the others return.
+rollout by kexec or reboot. Either all leave or none: what cannot be saved stops it, and the others return,
+with their clocks set. What the operator's command moved stays away until ``undrain``.
 
 Configuration (in the *minion's* configuration, never pillar), all optional:
 
@@ -13,7 +14,7 @@ Configuration (in the *minion's* configuration, never pillar), all optional:
     livepatch_drain:
       uri: qemu:///system
       means: save             # save, shutdown or command
-      timeout: 600            # seconds for each virtual machine
+      timeout: 600            # seconds for each virtual machine; a command has that time for each as well
       command: [/usr/local/sbin/evacuate, --all]       # for means command
       back: [/usr/local/sbin/evacuate, --return]
 
@@ -67,6 +68,12 @@ def drain(means=None, timeout=None, test=False, **kwargs):
     """
     Take every virtual machine off this host. A second call changes nothing.
 
+    After a drain that died it goes on. Refused while others are away by another ``means`` or libvirt
+    (``undrain`` first), and for a transient machine, of which libvirt would forget the definition. Stopped by
+    a machine that cannot be saved, and by one that is started meanwhile. A save that takes longer than
+    ``timeout`` is aborted. What may yet end, or could not be brought back, is named, and stays in the record
+    for ``undrain``.
+
     means
         ``save`` (default: memory to disk, the guest goes on where it was), ``shutdown``, or ``command``: the
         one of the minion's configuration.
@@ -88,7 +95,9 @@ def drain(means=None, timeout=None, test=False, **kwargs):
 def undrain(timeout=None, test=False, **kwargs):
     """
     Bring back what left, and set the clocks of what was saved (its guest agent does that: where there is none
-    the clock stands where it was saved until the guest sets it itself, which the comment says).
+    the clock stands where it was saved until the guest sets it itself, which the comment says). One is back
+    when libvirt says that it runs, also where the operator's command brings it. Machines that the drain had
+    not come to are not started.
 
     timeout
         Seconds for each virtual machine, default 600.

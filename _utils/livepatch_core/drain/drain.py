@@ -1,8 +1,12 @@
-"""Take every virtual machine off this host, or take none: what cannot leave stops it, and the rest return."""
+"""Take every virtual machine off this host, or take none: what cannot leave stops it, and the rest return.
+
+Before each step the record says what is about to be done, so that whoever stops, or comes after one that
+died, acts by the record and by what libvirt says now.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -12,10 +16,12 @@ from livepatch_core.drain.record import (
     Means,
     Stage,
     forget,
+    path_of,
     read_drained,
     write_drained,
 )
-from livepatch_core.drain.virsh import AGENT_SECONDS, Virsh
+from livepatch_core.drain.returning import bring_back, remarks, wait
+from livepatch_core.drain.virsh import Virsh
 from livepatch_core.errors import LivepatchError
 from livepatch_core.host.context import Host
 from livepatch_core.host.lock import exclusive
@@ -24,8 +30,6 @@ from livepatch_core.words import Kind
 
 LEAVE_SECONDS = 600.0  # saving 100 GiB to a disk that writes 200 MB/s takes 9 minutes
 RETURN_SECONDS = 600.0
-POLL_SECONDS = 0.5
-CLOCK_TOLERANCE = 5  # seconds; domtime itself counts whole ones, and each question costs one
 
 
 @dataclass(frozen=True)
@@ -44,21 +48,27 @@ def drain(host: Host, virsh: Virsh, order: Order) -> Outcome:
     """Raises LivepatchError when it was refused, or stopped: then every machine runs again, or the message
     names those that do not."""
     with exclusive(host.settings.lock_file, "drain", test=order.test):
-        before = read_drained(host)
-        active = virsh.active()
+        before, active = read_drained(host), sorted(virsh.active())
+        kept = _kept(host, virsh, order, before)
         if not active:
-            away = [one.name for one in before.guests if one.stage is Stage.AWAY] if before else []
-            said = f"it is drained ({', '.join(away)} away)" if away else "there is none"
+            away = ", ".join(one.name for one in kept)
+            said = f"it is drained ({away} away)" if away else "there is none"
             return Outcome(True, f"No virtual machine runs here: {said}.", details=_details(before))
-        changes = {"machines": {"old": sorted(active), "new": []}}
+        _refuse(virsh, order)
         if order.test:
             text = f"Would {order.means} {len(active)} virtual machines."
-            return Outcome(None, text, changes=changes)
-        drained = _plan(host, virsh, order, before, active)
+            return Outcome(None, text, changes=_changes(active, ()))
+        # One whose save goes on since a drain that died is paused by it, and not by its owner.
+        leaving = before.at_stage(Stage.LEAVING) if before else ()
+        ran = {*virsh.running(), *(one.name for one in leaving if one.ran)}
+        going = tuple(Guest(name, ran=name in ran) for name in active)
+        drained = Drained(virsh.uri, order.means, host.timestamp(), (*kept, *going))
         write_drained(host, drained)
-        drained = _leave(host, virsh, order, drained)
-        text = f"{len(active)} virtual machines left this host ({order.means})."
-        return Outcome(True, text, changes=changes, details=_details(drained))
+        leave = _evacuate if order.means is Means.COMMAND else _leave
+        drained = leave(host, virsh, order, drained)
+        left = [one.name for one in drained.told() if one.name in active]
+        text = f"{len(left)} virtual machines left this host ({order.means})."
+        return Outcome(True, text, changes=_changes(left, ()), details=_details(drained))
 
 
 def undrain(host: Host, virsh: Virsh, order: Order) -> Outcome:
@@ -67,163 +77,182 @@ def undrain(host: Host, virsh: Virsh, order: Order) -> Outcome:
         drained = read_drained(host)
         if drained is None:
             return Outcome(True, "No virtual machine had left this host.")
-        names = [one.name for one in drained.guests]
-        changes = {"machines": {"old": sorted(virsh.active()), "new": sorted({*virsh.active(), *names})}}
+        virsh, told = replace(virsh, uri=drained.uri), drained.told()
+        before = virsh.active()
         if order.test:
-            return Outcome(None, f"Would bring back {len(names)} virtual machines.", changes=changes)
-        return _return(host, replace(virsh, uri=drained.uri), order, drained)
+            changes = _changes(before, (*before, *(one.name for one in told)))
+            return Outcome(None, f"Would bring back {len(told)} virtual machines.", changes=changes)
+        complaint = ""
+        if drained.means is Means.COMMAND and told:
+            complaint = f" The command to bring them back: {_brought(virsh, order, len(told))}."
+        drained, missing = bring_back(host, virsh, drained, order.timeout)
+        back = [one.name for one in drained.at_stage(Stage.BACK)]
+        changes = _changes(before, (*before, *back))
+        idle = [one.name for one in drained.at_stage(Stage.PLANNED) if one.name not in before]
+        text = f"{len(back)} virtual machines are back.{remarks(drained)}"
+        if idle:
+            text += f" Not started, as the drain had not come to them: {', '.join(idle)}."
+        if missing:
+            text = f"Not back: {', '.join(missing)}.{complaint} {text} livepatch_drain.undrain tries again."
+            return Outcome(False, text, Kind.HEALTH, changes, _details(drained))
+        return Outcome(True, text, changes=changes, details=_details(drained))
 
 
 def status(host: Host, virsh: Virsh) -> dict[str, Any]:
     """What runs, what left: ``{"active": [...], "drained": {...} or None}``. Reads only."""
     drained = read_drained(host)
-    return {"active": sorted(virsh.active()), "drained": _details(drained).get("drained")}
+    return {"active": sorted(virsh.active()), "drained": drained.document() if drained else None}
 
 
-def _plan(host: Host, virsh: Virsh, order: Order, before: Drained | None, active: Sequence[str]) -> Drained:
-    if order.means is Means.COMMAND and not order.command:
+def _kept(host: Host, virsh: Virsh, order: Order, before: Drained | None) -> tuple[Guest, ...]:
+    """Who left by a drain before this one, which then goes on: one that was leaving when it died has left by
+    now, if it is not there. Raises LivepatchError (conflict) where they left in another way: only by that can
+    they be brought back."""
+    if before is None:
+        return ()
+    there = replace(virsh, uri=before.uri).active()
+    kept = tuple(replace(one, stage=Stage.AWAY) for one in before.told() if one.name not in there)
+    if kept and (before.means, before.uri) != (order.means, virsh.uri):
+        names = ", ".join(one.name for one in kept)
+        elsewhere = f" Remove {path_of(host)} if they are to stay elsewhere."
         raise LivepatchError(
-            Kind.ARGUMENT,
-            "No command to evacuate this host is configured; nothing was changed.",
-            remedy="Set livepatch_drain:command in the minion's own configuration.",
+            Kind.CONFLICT,
+            f"{names} left by {before.means} ({before.uri}) and did not return; this drain would be by "
+            f"{order.means} ({virsh.uri}). Nothing was changed.",
+            remedy="Bring them back first (livepatch_drain.undrain), or drain the same way."
+            + (elsewhere if before.means is Means.COMMAND else ""),
         )
-    # A drain that died half way goes on: who is away already stays in the record.
-    kept = (
-        tuple(one for one in before.guests if one.stage is Stage.AWAY and one.name not in active)
-        if before
-        else ()
-    )
-    return Drained(
-        virsh.uri, order.means, host.timestamp(), (*kept, *(Guest(name) for name in sorted(active)))
-    )
+    return kept
+
+
+def _refuse(virsh: Virsh, order: Order) -> None:
+    """Raises LivepatchError for what is known before anything is touched."""
+    if order.means is Means.COMMAND:
+        if not order.command:
+            raise LivepatchError(
+                Kind.ARGUMENT,
+                "No command to evacuate this host is configured; nothing was changed.",
+                remedy="Set livepatch_drain:command in the minion's own configuration.",
+            )
+        return
+    transient = virsh.transient()
+    if transient:
+        raise LivepatchError(
+            Kind.UNSUPPORTED,
+            f"Transient virtual machines would be gone for good, as libvirt forgets their definition when "
+            f"they end: {', '.join(transient)}. Nothing was changed.",
+            remedy="Define them (virsh define), move them to another host, or drain with means=command.",
+        )
 
 
 def _leave(host: Host, virsh: Virsh, order: Order, drained: Drained) -> Drained:
-    going = [one for one in drained.guests if one.stage is Stage.PLANNED]
-    if order.means is Means.COMMAND:
-        return _evacuate(host, virsh, order, drained, going)
-    for guest in going:
-        guest = replace(guest, stage=Stage.LEAVING, left=host.now())
-        drained = drained.with_guest(guest)
-        write_drained(host, drained)
-        try:
-            _one_leaves(host, virsh, order, guest.name)
-        except LivepatchError as problem:
-            raise _stopped(host, virsh, drained, guest.name, problem) from problem
-        drained = drained.with_guest(replace(guest, stage=Stage.AWAY))
-        write_drained(host, drained)
+    try:
+        for guest in drained.at_stage(Stage.PLANNED):
+            drained = _one_leaves(host, virsh, order, drained, guest)
+        new = ", ".join(virsh.active())
+        if new:
+            raise LivepatchError(Kind.CONFLICT, f"Started during the drain: {new}")
+    except LivepatchError as problem:
+        raise _stopped(host, virsh, problem) from problem
     return drained
 
 
-def _one_leaves(host: Host, virsh: Virsh, order: Order, name: str) -> None:
+def _one_leaves(host: Host, virsh: Virsh, order: Order, drained: Drained, guest: Guest) -> Drained:
     """Returns when it does not run any more, and, where it was to be saved, is saved."""
+    name = guest.name
+    if name not in virsh.active():  # its owner ended it: it is not ours to bring back
+        drained = drained.without(name)
+        write_drained(host, drained)
+        return drained
+    guest = replace(guest, stage=Stage.LEAVING, left=host.now())
+    write_drained(host, drained.with_guest(guest))
     if order.means is Means.SAVE:
         virsh.save(name, order.timeout)
     else:
         virsh.shut_down(name)
-    if not _wait(host, lambda: name not in virsh.active(), order.timeout):
+    if not wait(host, lambda: name not in virsh.active(), order.timeout):
         raise LivepatchError(Kind.STALLED, f"{name} still runs after {order.timeout:.0f} s")
     if order.means is Means.SAVE and name not in virsh.saved():
         raise LivepatchError(Kind.HEALTH, f"{name} ended, and libvirt shows no saved memory of it")
-
-
-def _evacuate(host: Host, virsh: Virsh, order: Order, drained: Drained, going: Sequence[Guest]) -> Drained:
-    """The operator's command moves them; that they are gone is asked of libvirt, not of its exit status."""
-    left = host.now()
-    said = virsh.run(order.command, order.timeout)
-    still = [one.name for one in going if one.name in virsh.active()]
-    for guest in going:
-        stage = Stage.PLANNED if guest.name in still else Stage.AWAY
-        drained = drained.with_guest(replace(guest, stage=stage, left=left))
+    drained = drained.with_guest(replace(guest, stage=Stage.AWAY))
     write_drained(host, drained)
-    if still:
-        complaint = said.complaint if said else "it is not installed"
+    return drained
+
+
+def _stopped(host: Host, virsh: Virsh, problem: LivepatchError) -> LivepatchError:
+    """Bring back who had left already; the record keeps who could not."""
+    drained = read_drained(host)
+    assert drained is not None  # it was written before the first step
+    stuck = ", ".join(one.name for one in drained.at_stage(Stage.LEAVING))
+    why = str(problem.evidence.get("why", problem.message)).rstrip(".")
+    text = f"{stuck} could not leave: {why}" if stuck else why
+    drained, missing = bring_back(host, virsh, drained, RETURN_SECONDS)
+    state = f"not back: {', '.join(missing)}" if missing else "every virtual machine runs as before"
+    return LivepatchError(
+        problem.kind,
+        f"{text}. The drain was stopped; {state}.{remarks(drained)}",
+        remedy="livepatch_drain.undrain tries again."
+        if missing
+        else "See why; give it more time (timeout), or choose another means.",
+        **_details(drained),
+    )
+
+
+def _evacuate(host: Host, virsh: Virsh, order: Order, drained: Drained) -> Drained:
+    """The operator's command moves them; that they are gone is asked of libvirt, not of its exit status."""
+    going, left = drained.at_stage(Stage.PLANNED), host.now()
+    for guest in going:
+        drained = drained.with_guest(replace(guest, stage=Stage.LEAVING, left=left))
+    write_drained(host, drained)
+    stayed = Stage.PLANNED
+    try:
+        complaint = _complaint(virsh, order.command, order.timeout * len(going))
+    except LivepatchError as problem:  # what it began may go on
+        complaint, stayed = problem.message.rstrip("."), Stage.LEAVING
+    try:
+        active = virsh.active()
+        for guest in drained.at_stage(Stage.LEAVING):
+            stage = stayed if guest.name in active else Stage.AWAY
+            drained = drained.with_guest(replace(guest, stage=stage))
+        write_drained(host, drained)
+    except LivepatchError as problem:
+        names = ", ".join(one.name for one in going)
+        why = problem.evidence.get("why", problem.message)
+        raise LivepatchError(
+            problem.kind,
+            f"The command was run ({complaint}); which of {names} left is not known: {why}",
+            remedy="livepatch_drain.status says what runs; livepatch_drain.undrain brings back the others.",
+        ) from problem
+    if active:
+        if not drained.told():
+            forget(host)
         raise LivepatchError(
             Kind.HEALTH,
-            f"The command left {', '.join(still)} running here ({complaint}); the host was not emptied.",
+            f"The command left {', '.join(active)} running here ({complaint}); the host was not emptied.",
             remedy="See why; livepatch_drain.undrain brings back those that left.",
         )
     return drained
 
 
-def _stopped(
-    host: Host, virsh: Virsh, drained: Drained, name: str, problem: LivepatchError
-) -> LivepatchError:
-    """Bring back who had left already; the record keeps who could not."""
-    lost = []
-    for guest in drained.guests:
-        if guest.stage is Stage.PLANNED or guest.name in virsh.active():
-            continue
-        try:
-            virsh.start(guest.name, RETURN_SECONDS)
-        except LivepatchError as failure:
-            lost.append(f"{guest.name} ({failure.message})")
-    if not lost:
-        forget(host)
-    state = f"not running: {', '.join(lost)}" if lost else "every virtual machine runs"
-    return LivepatchError(
-        problem.kind,
-        f"{name} could not leave: {problem.message}. The drain was stopped; {state}.",
-        remedy="livepatch_drain.undrain tries again." if lost else "See why, or choose another means.",
-    )
-
-
-def _return(host: Host, virsh: Virsh, order: Order, drained: Drained) -> Outcome:
-    before, failed = virsh.active(), []
-    if drained.means is Means.COMMAND and order.back:
-        virsh.run(order.back, order.timeout)
-    for guest in drained.guests:
-        try:
-            if drained.means is not Means.COMMAND and guest.name not in virsh.active():
-                virsh.start(guest.name, order.timeout)
-        except LivepatchError as problem:
-            failed.append(f"{guest.name} ({problem.message})")
-            continue
-        clock = _clock(host, virsh, guest.name) if drained.means is Means.SAVE else ""
-        back = replace(guest, stage=Stage.BACK, returned=host.now(), clock=clock)
-        drained = drained.with_guest(back)
-        write_drained(host, drained)
-    changes = {"machines": {"old": sorted(before), "new": sorted(virsh.active())}}
-    if failed:
-        text = f"Not back: {', '.join(failed)}. livepatch_drain.undrain tries again."
-        return Outcome(False, text, Kind.HEALTH, changes, _details(drained))
-    forget(host)
-    late = [one.name for one in drained.guests if one.clock not in ("", "set")]
-    text = f"{len(drained.guests)} virtual machines are back."
-    if late:
-        text += f" The clock of {', '.join(late)} could not be set: it stands where it was saved."
-    return Outcome(True, text, changes=changes, details=_details(drained))
-
-
-def _clock(host: Host, virsh: Virsh, name: str) -> str:
-    """``set`` when the guest's own clock was read afterwards and is right; else why not."""
+def _brought(virsh: Virsh, order: Order, count: int) -> str:
+    """What the operator's command to bring them back said."""
+    if not order.back:
+        return "none is configured"
     try:
-        if virsh.agent(name) is None:
-            return "it has no channel for a guest agent"
-        if not _wait(host, lambda: bool(virsh.agent(name)), AGENT_SECONDS):
-            return "its guest agent does not answer"
-        virsh.set_clock(name)
-        seen = virsh.clock(name)
+        return _complaint(virsh, order.back, order.timeout * count)
     except LivepatchError as problem:
-        return problem.message
-    off = None if seen is None else abs(seen - host.now())
-    if off is None:
-        return "the guest does not say its time"
-    return "set" if off <= CLOCK_TOLERANCE else f"it is {off:.0f} s off after it was set"
+        return problem.message.rstrip(".")
 
 
-def _wait(host: Host, ended: Callable[[], bool], seconds: float) -> bool:
-    """Ask until it has ended, at most so long. virsh shows no event that could not be missed meanwhile."""
-    deadline = host.clock() + seconds
-    while not ended():
-        if host.clock() >= deadline:
-            return False
-        host.pause(POLL_SECONDS)
-    return True
+def _complaint(virsh: Virsh, command: Sequence[str], seconds: float) -> str:
+    said = virsh.run(command, seconds)
+    return said.complaint if said else "it is not installed"
+
+
+def _changes(old: Iterable[str], new: Iterable[str]) -> dict[str, Any]:
+    before, after = sorted(set(old)), sorted(set(new))
+    return {} if before == after else {"machines": {"old": before, "new": after}}
 
 
 def _details(drained: Drained | None) -> dict[str, Any]:
-    if drained is None:
-        return {}
-    guests = [one.document() for one in drained.guests]
-    return {"drained": {"means": str(drained.means), "uri": drained.uri, "at": drained.at, "guests": guests}}
+    return {"drained": drained.document()} if drained else {}

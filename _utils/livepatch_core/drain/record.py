@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from livepatch_core.durable import remove_durably
+from livepatch_core.errors import LivepatchError
 from livepatch_core.host.context import Host
 from livepatch_core.host.statefile import read_document, unreadable, write_document
-from livepatch_core.words import Word
+from livepatch_core.words import Kind, Word
 
 FILE_NAME = "drain.json"
 
@@ -22,24 +23,28 @@ class Means(Word):
 
 class Stage(Word):
     PLANNED = "planned"
-    LEAVING = "leaving"  # libvirt has been told
+    LEAVING = "leaving"  # it has been told, and may be gone or yet go
     AWAY = "away"
     BACK = "back"
 
 
 @dataclass(frozen=True)
 class Guest:
-    """One virtual machine. left, returned: seconds since the epoch. clock: ``set``, or why it is not."""
+    """One virtual machine. ran: it was not paused. left, returned: seconds since the epoch. clock: ``set``,
+    or why it is not. booted: it was to go on where it was, and its saved memory was not there."""
 
     name: str
     stage: Stage = Stage.PLANNED
+    ran: bool = True
     left: float | None = None
     returned: float | None = None
     clock: str = ""
+    booted: bool = False
 
     def document(self) -> dict[str, Any]:
         away = None if self.left is None or self.returned is None else round(self.returned - self.left, 1)
-        return {"name": self.name, "stage": str(self.stage), "away": away, "clock": self.clock}
+        shown = {"name": self.name, "stage": str(self.stage), "away": away, "clock": self.clock}
+        return {**shown, "booted": True} if self.booted else shown
 
 
 @dataclass(frozen=True)
@@ -53,6 +58,20 @@ class Drained:
 
     def with_guest(self, guest: Guest) -> Drained:
         return replace(self, guests=tuple(guest if one.name == guest.name else one for one in self.guests))
+
+    def without(self, name: str) -> Drained:
+        return replace(self, guests=tuple(one for one in self.guests if one.name != name))
+
+    def at_stage(self, *stages: Stage) -> tuple[Guest, ...]:
+        return tuple(one for one in self.guests if one.stage in stages)
+
+    def told(self) -> tuple[Guest, ...]:
+        """Those that left, or may have: it is these that are brought back."""
+        return self.at_stage(Stage.LEAVING, Stage.AWAY)
+
+    def document(self) -> dict[str, Any]:
+        guests = [one.document() for one in self.guests]
+        return {"means": str(self.means), "uri": self.uri, "at": self.at, "guests": guests}
 
 
 def path_of(host: Host) -> Path:
@@ -80,7 +99,13 @@ def write_drained(host: Host, drained: Drained) -> None:
 
 
 def forget(host: Host) -> None:
+    """Nobody is away any more; raises LivepatchError (journal)."""
+    path = path_of(host)
     try:
-        remove_durably(path_of(host))
-    except FileNotFoundError:
-        pass
+        remove_durably(path)
+    except OSError as problem:
+        raise LivepatchError(
+            Kind.JOURNAL,
+            f"{path} could not be removed ({problem.strerror}); the virtual machines are back.",
+            remedy="Make its directory writable, then ask for livepatch_drain.undrain again.",
+        ) from problem

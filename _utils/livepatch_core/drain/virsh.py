@@ -18,6 +18,7 @@ URI = "qemu:///system"
 QUESTION_SECONDS = 60.0
 AGENT_SECONDS = 30.0
 AGENT = "org.qemu.guest_agent.0"
+_SAVING = re.compile(r"^Operation:\s+Save\s*$", re.MULTILINE)
 _TIME = re.compile(r"^Time: (\d+)$", re.MULTILINE)
 
 
@@ -30,6 +31,12 @@ def time_in(text: str) -> int | None:
     """Seconds since the epoch that ``virsh domtime`` prints. Pure."""
     found = _TIME.search(text)
     return int(found.group(1)) if found else None
+
+
+def saving_in(text: str) -> bool:
+    """Whether the job that ``virsh domjobinfo`` prints is a save; a machine may have none, or one of others,
+    a backup or a migration. Pure."""
+    return _SAVING.search(text) is not None
 
 
 def agent_in(xml: str) -> bool | None:
@@ -54,13 +61,39 @@ class Virsh:
         """What runs or is paused."""
         return names_in(self._ask("list", "--name").out)
 
+    def running(self) -> tuple[str, ...]:
+        """What runs and is not paused."""
+        return names_in(self._ask("list", "--state-running", "--name").out)
+
+    def transient(self) -> tuple[str, ...]:
+        """What runs and has no definition: once it ends libvirt does not know it any more."""
+        return names_in(self._ask("list", "--transient", "--name").out)
+
     def saved(self) -> tuple[str, ...]:
         """What has its memory saved."""
         return names_in(self._ask("list", "--all", "--with-managed-save", "--name").out)
 
     def save(self, name: str, seconds: float) -> None:
-        """Save memory and state to disk and end the machine; when it fails libvirt lets it run on."""
+        """Save memory and state to disk and end the machine; when it fails libvirt lets it run on. It goes
+        on in libvirt when nobody waits for it any more."""
         self._act(seconds, "managedsave", "--domain", name)
+
+    def saving(self, name: str) -> bool:
+        """Whether its memory is being saved at this moment."""
+        try:
+            return saving_in(self._ask("domjobinfo", "--domain", name).out)
+        except LivepatchError:
+            if name in self.active():
+                raise
+            return False  # libvirt does not answer this for what does not run
+
+    def abort(self, name: str) -> None:
+        """Abort the job under way; it has ended only later. Fails where there is none."""
+        self._act(QUESTION_SECONDS, "domjobabort", "--domain", name)
+
+    def resume(self, name: str) -> None:
+        """Let a paused machine run."""
+        self._act(QUESTION_SECONDS, "resume", "--domain", name)
 
     def shut_down(self, name: str) -> None:
         """Ask the guest to shut itself down; returns at once."""
