@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import subprocess
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,6 +20,7 @@ from livepatch_core.host.settings import Settings
 NOBODY = 65534
 START_SECONDS = 60.0
 BOOT_SECONDS = 240.0
+CHUNK, CHUNK_SECONDS = 65536, 0.2  # of a slow disk: QEMU writes some 40 MB
 DIRECTORIES = (
     "bin", "sbin", "dev", "proc", "sys", "run", "var", "var/run", "modules", "lib64", "lib",
     "lib/x86_64-linux-gnu", "usr", "usr/lib", "usr/lib/x86_64-linux-gnu",
@@ -71,17 +73,54 @@ class Site:
         command = ["virsh", "-c", self.virsh.uri, *words]
         return subprocess.run(command, capture_output=True, timeout=120, check=False).returncode == 0
 
+    def saved_at(self, name: str) -> Path:
+        """Where libvirt saves this guest's memory."""
+        return self.place / "u/CO/libvirt/qemu/save" / f"{name}.save"
+
+    @contextmanager
+    def full_disk(self, name: str) -> Iterator[None]:
+        """There is no room to save this guest, which is seen when some of it has been written."""
+        self.saved_at(name).symlink_to("/dev/full")
+        try:
+            yield
+        finally:
+            self.saved_at(name).unlink()
+
+    @contextmanager
+    def slow_disk(self, name: str) -> Iterator[None]:
+        """Saving this guest takes minutes."""
+        path, ended = self.saved_at(name), threading.Event()
+        os.mkfifo(path)
+        os.chown(path, NOBODY, NOBODY)
+
+        def read() -> None:
+            with path.open("rb", buffering=0) as stream:
+                while stream.read(CHUNK):
+                    ended.wait(CHUNK_SECONDS)
+
+        reader = threading.Thread(target=read, daemon=True)
+        reader.start()
+        try:
+            yield
+        finally:
+            ended.set()
+            path.unlink()
+            reader.join(START_SECONDS)
+
     def log(self) -> str:
         return (self.place / "libvirtd.log").read_text(errors="replace")[-3000:]
 
     def guest(self, name: str, extra: str = "") -> None:
         """A guest that has booted: it counts, and its agent answers."""
+        assert self.call("define", str(self.described(name, extra))), self.log()
+        assert self.call("start", name), self.log()
+        until(lambda: self.count(name) and self.call("domtime", name), BOOT_SECONDS, self.log)
+
+    def described(self, name: str, extra: str = "") -> Path:
         emulator = host.program("qemu-system-x86_64")
         xml = DOMAIN.format(name=name, place=self.place, emulator=emulator, extra=extra)
         (self.place / f"{name}.xml").write_text(xml)
-        assert self.call("define", f"{self.place}/{name}.xml"), self.log()
-        assert self.call("start", name), self.log()
-        until(lambda: self.count(name) and self.call("domtime", name), BOOT_SECONDS, self.log)
+        return self.place / f"{name}.xml"
 
     def count(self, name: str) -> tuple[int, int] | None:
         """The last count that the guest wrote, and its own time then."""
