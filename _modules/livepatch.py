@@ -181,7 +181,7 @@ def preflight(path=None, level=None, reason=None, approval=None, override=None, 
     .. code-block:: bash
 
         salt '*' livepatch.preflight
-        salt 'host1' livepatch.preflight path=/root/livepatch-3.ko
+        salt 'host1' livepatch.preflight path=/root/livepatch_3.ko
     """
     host = _host(kwargs)
     if path is not None:
@@ -289,7 +289,7 @@ def info(path, **kwargs):
 
     .. code-block:: bash
 
-        salt 'host1' livepatch.info salt://livepatch/6.1.0-56-amd64/livepatch-1.ko
+        salt 'host1' livepatch.info salt://livepatch/6.1.0-56-amd64/livepatch_1-d666ebf3d843.ko
     """
     _host(kwargs)
     return _answer(lambda: inquiry.info(_read(path)))

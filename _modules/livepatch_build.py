@@ -5,13 +5,13 @@ Build live patches on this minion: a unified diff in, a proven module out
 The minion that builds needs the compiler that built the kernel, make and network access to the machine's
 own package archives (or the kernel's source, headers and image by path). It need not run that kernel.
 
-Configuration (minion), all optional:
+Configuration (in the *minion's* configuration, never pillar), all optional:
 
 .. code-block:: yaml
 
     livepatch_build:
       cache: /var/cache/salt/minion/livepatch-build   # source trees, headers, images: some GB
-      output: /var/cache/salt/minion/livepatch-build/modules
+      output: /var/cache/salt/minion/livepatch-build/modules  # each kernel's in a folder of its release
       jobs: 2                                         # compilers at once
       key: /root/livepatch.key                        # with certificate: sign what is built
       certificate: /root/livepatch.pem
@@ -49,7 +49,7 @@ def __virtual__():
 
 
 def _settings():
-    return calls.parse_settings(__salt__["config.get"]("livepatch_build", None), __opts__["cachedir"])
+    return calls.parse_settings(__opts__.get("livepatch_build"), __opts__["cachedir"])
 
 
 def _diffs(patch, saltenv):
@@ -99,13 +99,14 @@ def build(patch, kernel=None, name=None, level=0, output=None, saltenv="base", *
     kernel
         Release (``uname -r``) to build for; this minion's own if not given.
     name
-        Module name; ``livepatch_LEVEL`` if not given.
+        Module name; ``livepatch_LEVEL`` if not given, and ``livepatch`` without a level.
     level
         Recorded in the module.
     saltenv
         Environment of a ``salt://`` address.
     output
-        Directory for ``NAME.ko`` and ``NAME.build/`` (report, inputs, objects).
+        Directory for ``NAME.ko`` and ``NAME.build/`` (report, inputs, objects); by default the folder of the
+        kernel's release below the configured one.
     accept
         A mapping from what the builder refused to the reason why it is safe, e.g.
         ``{'struct foo': 'only ever on the stack'}``.

@@ -122,7 +122,7 @@ def build(
     kernel
         The release (``uname -r``) to build for.
     name
-        Module name; ``livepatch_LEVEL`` if not given.
+        Module name; ``livepatch_LEVEL`` if not given, and ``livepatch`` without a level.
     level
         Recorded in the module.
     output

@@ -82,7 +82,7 @@ def publish(
 
     .. code-block:: bash
 
-        salt-run livepatch_catalog.publish /root/livepatch_2.ko fixes=CVE-2026-1234 why='ticket 42'
+        salt-run livepatch_catalog.publish /srv/incoming/livepatch_2.ko fixes=CVE-2026-1234 why='ticket 42'
     """
 
     def act():

@@ -275,9 +275,7 @@ def rebuild(tgt=None, why=None, tgt_type="glob", ledger_id=None, reports=None, t
 
 def _frozen(act, tgt, why, tgt_type, fleet):
     if (tgt is None) == (fleet is not True):
-        raise LivepatchError(
-            Kind.ARGUMENT, "Give either a target or fleet=True; nothing was changed.", remedy="See sys.doc."
-        )
+        raise calls.bad_argument("Give either a target or fleet=True")
     done = act(_master(), None if fleet is True else _resolve(tgt, tgt_type), _author(why))
     return {"result": True, "comment": f"Rev {done['rev']}.", **done}
 

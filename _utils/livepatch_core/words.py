@@ -43,7 +43,7 @@ class Flag(Word):
 
 
 class Kind(Word):
-    """Why an act was refused or failed: bounded, so that events, metrics and runners count by it."""
+    """Why an act was refused or failed: bounded, so that whoever reads events and answers can count by it."""
 
     ARGUMENT = "argument"  # the call itself is wrong
     PRIVILEGE = "privilege"

@@ -18,7 +18,8 @@ KEYS = ("cache", "output", "jobs", "key", "certificate")
 
 @dataclass(frozen=True)
 class Settings:
-    """What the configuration says under ``livepatch_build``. output: None puts modules below the cache."""
+    """What the configuration says under ``livepatch_build``. output: None puts modules below the cache; a
+    folder of its release either way, since the levels of every kernel are numbered from 1."""
 
     cache: Path
     output: Optional[Path] = None
@@ -27,8 +28,8 @@ class Settings:
     certificate: Optional[Path] = None
 
     def place(self, release: str, output: object) -> Path:
-        """Where the module goes: as the call says, as configured, or below the cache."""
-        return path("output", output) or self.output or self.cache / "modules" / release
+        """Where the module goes: as the call says, or to the folder of its release."""
+        return path("output", output) or (self.output or self.cache / "modules") / release
 
 
 def parse_settings(value: object, cachedir: str) -> Settings:
@@ -111,4 +112,5 @@ def read_diff(address: str, place: str) -> tuple[str, str]:
 
 def refuse(sentence: str) -> Refused:
     """The call or the configuration is wrong."""
-    return Refused(Refusal.ARGUMENT, f"{sentence}; nothing was built.", remedy="See sys.doc.")
+    remedy = "The arguments: salt MINION sys.doc livepatch_build.build, or salt-run -d livepatch.build."
+    return Refused(Refusal.ARGUMENT, f"{sentence}; nothing was built.", remedy=remedy)

@@ -17,10 +17,7 @@ from livepatch_core.catalog.model import Build, Fix
 from livepatch_core.catalog.read import BUILD_ID, is_day
 from livepatch_core.catalog.settings import Master
 from livepatch_core.catalog.shelf import Shelf, check_release, read_shelves, releases
-from livepatch_core.errors import LivepatchError
-from livepatch_core.words import Kind
 
-UNCHANGED = "nothing was changed"
 UNSURE = "the catalog is whole, and livepatch_catalog.builds shows what it says"
 
 
@@ -39,7 +36,7 @@ def map_package(
     """
     name, number = _text("package", package), _text("version", version)
     if type(level) is not int or level < 0:
-        raise _bad(f"The level is {level!r}, not an integer from 0")
+        raise calls.bad_argument(f"The level is {level!r}, not an integer from 0")
 
     def change(shelf: Shelf, build: yaml.MappingNode, build_id: str) -> None:
         listed = rewrite.get(build, "packages")
@@ -54,7 +51,9 @@ def map_package(
                 signature.sign(entry, shelf.release, build_id, level, key)
             kept.append(entry)
         elif len(kept) == len(entries):
-            raise _bad(f"The catalog gives {name} {number} no level for kernel build {build_id}")
+            raise calls.bad_argument(
+                f"The catalog gives {name} {number} no level for kernel build {build_id}"
+            )
         said = rewrite.node_of([])
         assert isinstance(said, yaml.SequenceNode)  # as a list is
         said.value, said.flow_style = kept, False
@@ -72,9 +71,9 @@ def describe(
     can fix (a list, or separated by commas; it replaces the one there was). None leaves what is said.
     """
     if expires is None and unpatchable is None:
-        raise _bad("Neither expires nor unpatchable is given")
+        raise calls.bad_argument("Neither expires nor unpatchable is given")
     if expires and (not isinstance(expires, str) or not is_day(expires)):
-        raise _bad(f"expires is {expires!r}, not a day (2027-03-31)")
+        raise calls.bad_argument(f"expires is {expires!r}, not a day (2027-03-31)")
     named = None if unpatchable is None else _cves(unpatchable)
 
     def change(shelf: Shelf, build: yaml.MappingNode, build_id: str) -> None:
@@ -135,7 +134,9 @@ def _changed(
     """One build's part of what the fleet sees, changed under the catalog's lock."""
     release, build_id = check_release(place[0]), place[1]
     if not isinstance(build_id, str) or not BUILD_ID.fullmatch(build_id):
-        raise _bad(f"kernel_build is {build_id!r}, not a GNU build-id in hex (livepatch.status shows it)")
+        raise calls.bad_argument(
+            f"kernel_build is {build_id!r}, not a GNU build-id in hex (livepatch.status shows it)"
+        )
     with files.exclusive(master, master.catalog_lock), files.writable(master, UNSURE):
         shelf = read_shelves(master, release).served
         build = rewrite.inner(rewrite.inner(shelf.node, "builds"), build_id)
@@ -150,19 +151,15 @@ def _changed(
 def _cves(value: object) -> list[str]:
     items = [one.strip() for one in value.split(",")] if isinstance(value, str) else value
     if not isinstance(items, list):
-        raise _bad(f"unpatchable is {value!r}, not a list of CVEs")
+        raise calls.bad_argument(f"unpatchable is {value!r}, not a list of CVEs")
     for one in items:
         if not isinstance(one, str) or (one and not CVE.fullmatch(one)):
-            raise _bad(f"{one!r} is not a CVE (CVE-2026-12345)")
+            raise calls.bad_argument(f"{one!r} is not a CVE (CVE-2026-12345)")
     return sorted({one for one in items if one})
 
 
 def _text(name: str, value: object) -> str:
     text = (calls.text(name, value) or "").strip()
     if not text:
-        raise _bad(f"{name} is not given")
+        raise calls.bad_argument(f"{name} is not given")
     return text
-
-
-def _bad(text: str) -> LivepatchError:
-    return LivepatchError(Kind.ARGUMENT, f"{text}; {UNCHANGED}.", remedy="See sys.doc livepatch_catalog.")

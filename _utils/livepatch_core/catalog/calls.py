@@ -108,5 +108,7 @@ def now() -> str:
 
 def bad_argument(sentence: str) -> LivepatchError:
     return LivepatchError(
-        Kind.ARGUMENT, f"{sentence}; nothing was changed.", remedy="See salt-run sys.doc for the arguments."
+        Kind.ARGUMENT,
+        f"{sentence}; nothing was changed.",
+        remedy="salt-run -d MODULE.FUNCTION shows the arguments.",
     )

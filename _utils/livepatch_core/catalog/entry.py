@@ -173,5 +173,5 @@ def _bad(text: str) -> LivepatchError:
     return LivepatchError(
         Kind.ARGUMENT,
         f"{text[0].upper()}{text[1:]}; nothing was published.",
-        remedy="See sys.doc livepatch_catalog.publish for its arguments.",
+        remedy="salt-run -d livepatch_catalog.publish shows its arguments.",
     )

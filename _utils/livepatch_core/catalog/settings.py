@@ -69,13 +69,13 @@ def parse_master(value: object, cachedir: str, user: str, file_roots: object = N
     paths = {key: _path(key, given[key]) for key in KEYS if given.get(key) is not None}
     state_dir = paths.get("state_dir", Path(STATE_DIR))
     catalog_dir = paths.get("catalog_dir")
-    _apart(state_dir, "state_dir", Path(cachedir), "Salt's cachedir, which people wipe")
+    served = {f"the file root {root}": root for root in _roots(file_roots)}
     if catalog_dir is not None:
-        _apart(catalog_dir, "catalog_dir", Path(cachedir), "Salt's cachedir, which people wipe")
-        _apart(state_dir, "state_dir", catalog_dir, "catalog_dir, which the fleet can read")
+        served["catalog_dir"] = catalog_dir
     for key, path in {"state_dir": state_dir, **paths}.items():
-        for root in _roots(file_roots) if key != "catalog_dir" else ():
-            _apart(path, key, root, f"the file root {root}, which the fleet can read")
+        _apart(path, key, Path(cachedir), "Salt's cachedir, which people wipe")
+        for what, root in served.items() if key != "catalog_dir" else ():
+            _apart(path, key, root, f"{what}, which the fleet can read")
     return Master(state_dir, user, _owner(user), catalog_dir, paths.get("sign_key"))
 
 
@@ -91,7 +91,7 @@ def _path(key: str, given: object) -> Path:
 
 
 def _apart(path: Path, key: str, outer: Path, what: str) -> None:
-    """Refuse a directory that lies in another, also by way of a symbolic link."""
+    """Refuse what lies in another directory, also by way of a symbolic link."""
     inside, around = os.path.realpath(path), os.path.realpath(outer)
     if os.path.commonpath([inside, around]) == around:
         raise _bad(f"livepatch:{key} ({path}) lies in {what}")

@@ -24,7 +24,7 @@ KEYS = (
 )
 PREDICATE = ("path", "op", "value")
 TWIN_OPERATORS = (*NUMERIC, "==", "!=")
-NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")  # it stands in event tags and metrics
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")  # it stands in event tags
 
 # For each type: arguments it must have, others it may have, and at which times it can be asked.
 ALL_TIMES = tuple(When)

@@ -29,6 +29,7 @@ def test_series_built_on_the_masters_host(cache: Path, tmp_path: Path) -> None:
         answer = json.loads(ended.stdout)
         assert bus.wait("livepatch/build/livepatch_2/progress", 10)["stage"]
     assert (answer["result"], answer["level"], answer["release"]) == (True, 2, release)
-    assert answer["path"] == str(tmp_path / "modules" / "livepatch_2.ko")
+    place = tmp_path / "modules" / release
+    assert answer["path"] == str(place / "livepatch_2.ko")
     assert Path(answer["path"]).read_bytes()[:4] == b"\x7fELF"
-    assert (tmp_path / "modules" / "livepatch_2.build" / "0002-meminfo-2.patch").is_file()
+    assert (place / "livepatch_2.build" / "0002-meminfo-2.patch").is_file()

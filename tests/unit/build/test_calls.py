@@ -29,7 +29,8 @@ def test_settings_and_where_a_module_goes() -> None:
     given = {"cache": "/c", "output": "/o", "jobs": 4, "key": "/k", "certificate": "/p"}
     settings = parse_settings(given, "/var")
     assert settings == Settings(Path("/c"), Path("/o"), 4, Path("/k"), Path("/p"))
-    assert (settings.place("6.1", None), settings.place("6.1", "/x")) == (Path("/o"), Path("/x"))
+    assert (settings.place("6.1", None), settings.place("6.1", "/x")) == (Path("/o/6.1"), Path("/x"))
+    assert settings.place("6.12", None) == Path("/o/6.12"), "the same level of two kernels"
 
 
 @pytest.mark.parametrize(

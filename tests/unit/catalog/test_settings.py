@@ -29,6 +29,8 @@ def test_defaults() -> None:
         ({"state_dir": "/c/../c"}, "lies in Salt's cachedir"),
         ({"catalog_dir": "/c/x"}, "lies in Salt's cachedir"),
         ({"catalog_dir": "/srv", "state_dir": "/srv/state"}, "which the fleet can read"),
+        ({"sign_key": "/c/key.pem"}, "sign_key .* lies in Salt's cachedir"),
+        ({"catalog_dir": "/srv", "sign_key": "/srv/key.pem"}, "sign_key .* lies in catalog_dir"),
     ],
 )
 def test_bad_configuration(value: Any, said: str) -> None:

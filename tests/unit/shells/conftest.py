@@ -18,9 +18,9 @@ from tests.unit.host.world import World, build_world
 REPO = Path(__file__).resolve().parents[3]
 
 
-def load(kind: str, **dunders: Any) -> ModuleType:
+def load(kind: str, name: str = "livepatch", **dunders: Any) -> ModuleType:
     """``_modules/livepatch.py`` and so on, with what the loader puts into it."""
-    spec = importlib.util.spec_from_file_location(f"{kind}_under_test", REPO / f"_{kind}/livepatch.py")
+    spec = importlib.util.spec_from_file_location(f"{kind}_{name}_under_test", REPO / f"_{kind}/{name}.py")
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
