@@ -22,8 +22,9 @@ __version__ = "0.1.0"
 
 
 def _fingerprint() -> frozenset[tuple[str, int, int]]:
-    """(path, modification time in ns, size in bytes) of each source file of the library on disk."""
-    found = set()
+    """(path, modification time in ns, size in bytes) of each source file of the library on disk; and whether
+    pyelftools is there, which may come after a process has imported the library without it."""
+    found = {("elftools", int(importlib.util.find_spec("elftools") is not None), 0)}
     for folder, _, files in os.walk(os.path.dirname(__file__)):
         for path in (os.path.join(folder, file) for file in files if file.endswith(".py")):
             try:

@@ -176,3 +176,16 @@ def test_threads_agree(package: Path) -> None:
     for thread in threads:
         thread.join()
     assert seen == ["new"] * 8
+
+
+def test_pyelftools_that_was_installed_since_is_seen(
+    package: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A minion reads its grains, and so imports the library, before the formula brings it pyelftools."""
+    text = "try:\n    from elftools import TEXT\nexcept ImportError:\n    TEXT = 'missing'\n"
+    write(package / "word.py", text)
+    monkeypatch.setitem(sys.modules, "elftools", None)
+    assert shell() == "missing"
+    write(tmp_path / "elftools.py", "TEXT = 'there'\n")
+    del sys.modules["elftools"]
+    assert shell() == "there"

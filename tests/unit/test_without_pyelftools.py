@@ -9,12 +9,7 @@ SCRIPT = """
 import sys
 from pathlib import Path
 
-class Missing:
-    def find_spec(self, name, path=None, target=None):
-        if name.partition(".")[0] == "elftools":
-            raise ImportError("No module named 'elftools'")
-
-sys.meta_path.insert(0, Missing())
+sys.modules["elftools"] = None  # whoever imports it gets an ImportError
 sys.path.insert(0, sys.argv[1])
 from livepatch_core.errors import LivepatchError
 from livepatch_core.host import byhand, inquiry, move, revert, status
