@@ -64,6 +64,7 @@ from livepatch_core.words import Kind, OnStall
 log = logging.getLogger(__name__)
 
 __virtualname__ = "livepatch"
+MODULE_PLACES = "Give a path on the minion, or a file that the master serves (salt://)."
 
 
 def __virtual__():
@@ -664,10 +665,14 @@ def _read(path):
             data = Path(path).read_bytes()
         except OSError as problem:
             raise LivepatchError(
-                Kind.ARGUMENT, f"{path} could not be read ({problem.strerror}); nothing was changed."
+                Kind.ARGUMENT,
+                f"{path} could not be read ({problem.strerror}); nothing was changed.",
+                remedy=MODULE_PLACES,
             ) from problem
     if data is None:
-        raise LivepatchError(Kind.ARGUMENT, f"There is no file {path}; nothing was changed.")
+        raise LivepatchError(
+            Kind.ARGUMENT, f"There is no file {path}; nothing was changed.", remedy=MODULE_PLACES
+        )
     return data
 
 

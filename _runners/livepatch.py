@@ -230,7 +230,7 @@ def rollout(
     why
         Why; needed, goes into journal and ledger.
     plan
-        Instead of a target: a plan that :py:func:`plan` has kept, by its hash.
+        Instead of target, level and options: a plan that :py:func:`plan` has kept, by its hash.
     timeout
         Seconds to wait for the hosts' answers while it is planned.
     detach
@@ -263,7 +263,7 @@ def rollout(
         if detach is True and not adoption.alive(folder):
             raise _no_engine("nothing was started")
         if plan is not None:
-            drawn = verbs.read_plan(master, plan)
+            drawn = verbs.read_plan(master, plan, {**kwargs, "tgt": tgt, "level": level})
         else:
             drawn, _ = _draw(master, tgt, level, tgt_type, timeout, kwargs)
         idle = verbs.refuse_idle(drawn)

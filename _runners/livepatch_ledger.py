@@ -46,6 +46,7 @@ from livepatch_core.words import Kind
 __virtualname__ = "livepatch_ledger"
 
 MOST_HISTORY = 1_000_000  # writes that are shown
+REPORTS = "Make it with: salt --static --out=json '*' livepatch.status."
 
 
 def __virtual__():
@@ -342,10 +343,14 @@ def _documents(reports):
         documents = json.loads(calls.read_file(reports))
     except (ValueError, RecursionError) as problem:
         raise LivepatchError(
-            Kind.ARGUMENT, f"{reports} is not a JSON file that can be read ({problem}); nothing was changed."
+            Kind.ARGUMENT,
+            f"{reports} is not a JSON file that can be read ({problem}); nothing was changed.",
+            remedy=REPORTS,
         ) from problem
     if not isinstance(documents, dict):
-        raise LivepatchError(Kind.ARGUMENT, f"{reports} holds no mapping by minion id; nothing was changed.")
+        raise LivepatchError(
+            Kind.ARGUMENT, f"{reports} holds no mapping by minion id; nothing was changed.", remedy=REPORTS
+        )
     return documents
 
 

@@ -73,3 +73,20 @@ def called(function: Any, given: dict[str, Any]) -> Any:
     """As salt-run does: the user is put into the function's globals (salt/client/mixins.py)."""
     function.func.__globals__["__user__"] = "alice"
     return function(**given)
+
+
+@pytest.mark.parametrize(
+    ("beside", "named"),
+    [
+        ({"level": 0}, "level"),
+        ({"tgt": "hv*"}, "tgt"),
+        ({"max_per_domain": 1, "tgt": "hv*"}, "tgt, max_per_domain"),
+    ],
+)
+def test_a_plan_is_rolled_out_as_it_is(runners: Any, beside: dict[str, Any], named: str) -> None:
+    """Who typed a smaller limit beside the hash would find the plan's own in force."""
+    rollout = runners[0]["livepatch.rollout"]
+    answer = called(rollout, {"plan": "4be1a09f2c77", "why": "a test", **beside})
+    assert f"takes no other {named};" in answer["comment"], answer
+    unplanned = called(rollout, {"plan": "4be1a09f2c77", "why": "a test"})
+    assert "No plan 4be1a09f2c77 is kept" in unplanned["comment"], unplanned

@@ -103,7 +103,9 @@ class ObjectFile:
 
 def _malformed(what: str) -> Refused:
     return Refused(
-        Refusal.OBJECT_FORMAT, f"The object file cannot be read: {what}.", remedy="Nothing was built."
+        Refusal.OBJECT_FORMAT,
+        f"The object file cannot be read: {what}; nothing was built.",
+        remedy="It is damaged: build again if the compiler wrote it, fetch it anew if it is the kernel's.",
     )
 
 

@@ -228,7 +228,10 @@ def apply_hunks(lines: Sequence[Line], file: FilePatch) -> tuple[list[Line], tup
         at = _place(result, hunk, expected, file.path)
         if at < floor:
             raise Refused(
-                Refusal.DOES_NOT_APPLY, f"Hunk {hunk.number} overlaps the one before it.", file=file.path
+                Refusal.DOES_NOT_APPLY,
+                f"Hunk {hunk.number} overlaps the one before it.",
+                file=file.path,
+                remedy="Make the diff anew (diff -u, git diff); this one was edited.",
             )
         if at != expected:
             moved.append(Moved(hunk.number, at - expected))

@@ -36,6 +36,8 @@ from livepatch_core.build.objectfile import (
 from livepatch_core.build.refusals import Refusal, Refused
 from livepatch_core.build.special import IGNORED, TABLES
 
+REPORT = "Report this with the diff: the builder does not know what to do with it."
+
 
 class Reference(NamedTuple):
     """A relocation seen from the piece that holds it.
@@ -125,7 +127,11 @@ class Unit:
         for symbol in self.file.symbols:
             if symbol.section == SHN_COMMON:
                 raise Refused(
-                    Refusal.SECTION_UNKNOWN, "A common symbol.", file=self.path, function=symbol.name
+                    Refusal.SECTION_UNKNOWN,
+                    "A common symbol.",
+                    file=self.path,
+                    function=symbol.name,
+                    remedy=REPORT,
                 )
             if self._heads_piece(symbol):
                 heads.setdefault((symbol.section, symbol.value), []).append(symbol)
@@ -200,7 +206,10 @@ class Unit:
         """A relocation as a reference; ``base`` is where its holder starts."""
         if relocation.type not in FIELD_SIZE:
             raise Refused(
-                Refusal.RELOCATION_UNKNOWN, f"Relocation type {relocation.type} is not known.", file=self.path
+                Refusal.RELOCATION_UNKNOWN,
+                f"Relocation type {relocation.type} is not known.",
+                file=self.path,
+                remedy=REPORT,
             )
         symbol = self.file.symbols[relocation.symbol]
         offset = relocation.offset - base
@@ -212,6 +221,7 @@ class Unit:
                 Refusal.RELOCATION_UNKNOWN,
                 f"A reference to the absolute symbol {symbol.name}.",
                 file=self.path,
+                remedy=REPORT,
             )
         # In code a PC-relative field ends 4 bytes before the next instruction; trailing immediates would
         # shift this, so it is used to compare and to find a piece, never to compute an address.

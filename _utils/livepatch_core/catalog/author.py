@@ -63,7 +63,9 @@ def reason(why: object) -> str:
         )
     if not is_utf8(why):
         raise LivepatchError(
-            Kind.ARGUMENT, f"The reason {why!r} is not UTF-8, and could not be recorded; nothing was changed."
+            Kind.ARGUMENT,
+            f"The reason {why!r} is not UTF-8, and could not be recorded; nothing was changed.",
+            remedy="Give it in UTF-8.",
         )
     return why.strip()
 

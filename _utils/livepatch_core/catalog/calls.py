@@ -67,7 +67,7 @@ def text(name: str, value: object) -> str | None:
 def timeout(value: object) -> float:
     """Seconds to wait for hosts, less than an hour."""
     if type(value) is not int or not 0 < value < 3600:
-        raise bad_argument(f"timeout is {value!r}, not seconds")
+        raise bad_argument(f"timeout is {value!r}, not whole seconds from 1 to 3599")
     return float(value)
 
 

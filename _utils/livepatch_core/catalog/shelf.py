@@ -130,7 +130,9 @@ def check_release(release: object) -> str:
     """A release becomes the name of a directory; raises LivepatchError (argument)."""
     if not isinstance(release, str) or not RELEASE.fullmatch(release):
         raise LivepatchError(
-            Kind.ARGUMENT, f"{release!r} is not a kernel release (uname -r); nothing was changed."
+            Kind.ARGUMENT,
+            f"{release!r} is not a kernel release; nothing was changed.",
+            remedy="Give it as uname -r prints it: 6.1.0-56-amd64.",
         )
     return release
 

@@ -151,7 +151,11 @@ def _find(
 ) -> tuple[Shelves, Standing]:
     """The one level that is meant; raises LivepatchError when it is none or several."""
     if type(level) is not int or level < 1:
-        raise LivepatchError(Kind.ARGUMENT, f"The level is {level!r}, not an integer from 1; {UNCHANGED}.")
+        raise LivepatchError(
+            Kind.ARGUMENT,
+            f"The level is {level!r}, not an integer from 1; {UNCHANGED}.",
+            remedy="livepatch_catalog.list shows the levels.",
+        )
     found = []
     for name in [release] if release is not None else releases(master):
         shelves = read_shelves(master, name)

@@ -145,7 +145,9 @@ def _foreign(path: Path) -> Shelf:
         data = path.read_bytes()
     except OSError as problem:
         raise LivepatchError(
-            Kind.ARGUMENT, f"{path} cannot be read ({problem.strerror}); nothing was imported."
+            Kind.ARGUMENT,
+            f"{path} cannot be read ({problem.strerror}); nothing was imported.",
+            remedy="See that the master's user may read it.",
         ) from problem
     catalog = parse_catalog(data, str(path))
     return Shelf(path.parent, check_release(catalog.release), rewrite.compose(data, str(path)), catalog)

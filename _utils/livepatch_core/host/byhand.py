@@ -157,6 +157,7 @@ def adopt_ledger(host: Host, ledger_id: object, rev: object, order: Order) -> Ou
             Kind.ARGUMENT,
             f"The ledger is {ledger_id!r} and the rev {rev!r}; a text and an integer from 0 are needed; "
             "nothing was changed.",
+            remedy="livepatch_ledger.show on the master shows both.",
         )
     with exclusive(host.settings.lock_file, "adopt_ledger"):
         path = host.settings.record_file

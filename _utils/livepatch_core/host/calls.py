@@ -102,7 +102,10 @@ def called(
     it set, which is not that of this job. Raises LivepatchError: argument where there is none, health for
     whatever it raised."""
     if fun not in functions:
-        raise LivepatchError(Kind.ARGUMENT, f"there is no function {fun} on this minion")
+        where = f"there is no function {fun} on this minion"
+        raise LivepatchError(
+            Kind.ARGUMENT, f"{where}: sync it (saltutil.sync_all), or correct the probe or hook that names it"
+        )
     before = context.pop("retcode", None)
     try:
         answer = functions[fun](*args, **kwargs)

@@ -117,7 +117,9 @@ def verify(host: Host, head: journal.Head | None) -> dict[str, Any]:
     """Whether the journal is whole, against ``head`` (as the master knows it) or the host's own record."""
     if head is not None and (type(head.seq) is not int or head.seq < 0 or not isinstance(head.hash, str)):
         raise LivepatchError(
-            Kind.ARGUMENT, f"The head is {head.seq!r}, {head.hash!r}; it has to be an integer and a text."
+            Kind.ARGUMENT,
+            f"The head is {head.seq!r}, {head.hash!r}; it has to be an integer and a text.",
+            remedy="Give seq and hash as an act returned them (journal), or neither.",
         )
     recorded, unknown = head, ""
     if head is None:

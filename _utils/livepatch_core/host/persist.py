@@ -266,5 +266,7 @@ def _unproven(top: Loaded) -> LivepatchError:
 
 def _no_level(level: object) -> LivepatchError:
     return LivepatchError(
-        Kind.ARGUMENT, f"The level is {level!r}, not a positive integer; nothing was changed."
+        Kind.ARGUMENT,
+        f"The level is {level!r}, not a positive integer; nothing was changed.",
+        remedy="livepatch.available shows the levels.",
     )

@@ -63,6 +63,6 @@ def run(command: Sequence[str], timeout: float = QUESTION_SECONDS) -> Said | Non
         raise LivepatchError(
             Kind.INTERNAL,
             f"{' '.join(command)} did not end within {timeout:.0f} s; what it did meanwhile is not known.",
-            remedy="Look at it on the host.",
+            remedy="It was killed; what it had begun may go on. See on the host what it waits for.",
         ) from problem
     return Said(done.returncode, done.stdout, done.stderr)

@@ -266,7 +266,9 @@ def _unpacked(payload: object) -> tuple[str, bytes]:
 def _seconds(spread: object) -> float:
     if isinstance(spread, bool) or not isinstance(spread, (int, float)) or not 0 <= spread <= 3600:
         raise LivepatchError(
-            Kind.ARGUMENT, f"spread is {spread!r}, not seconds from 0 to an hour; nothing was changed."
+            Kind.ARGUMENT,
+            f"spread is {spread!r}, not seconds from 0 to an hour; nothing was changed.",
+            remedy="Give spread=60, for example; in a rollout it is the option stage_spread.",
         )
     return float(spread)
 

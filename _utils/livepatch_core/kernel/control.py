@@ -34,7 +34,11 @@ def write_force(roots: Roots, patch: str) -> None:
 def _directory(roots: Roots, patch: str) -> Path:
     """A patch name comes out of a module file, which may be hostile: it must not lead elsewhere."""
     if patch in ("", ".", "..") or "/" in patch or "\0" in patch:
-        raise LivepatchError(Kind.ARGUMENT, f"{patch!r} cannot be the name of a patch; nothing was written.")
+        raise LivepatchError(
+            Kind.ARGUMENT,
+            f"{patch!r} cannot be the name of a patch; nothing was written.",
+            remedy="livepatch.list_patches shows the patches there are.",
+        )
     return roots.sys / "kernel/livepatch" / patch
 
 

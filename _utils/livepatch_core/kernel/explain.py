@@ -25,6 +25,7 @@ _WORTH_QUOTING = re.compile(
 # Every first load of a foreign module logs two or three such lines, which explain nothing.
 _NOT_WORTH_QUOTING = re.compile(r"taint")
 _REFUSED = "the kernel refused the module and runs what it ran before (a taint flag may have been set)"
+_REPORT = "see the kernel's log (dmesg), and report both"
 
 
 @dataclass(frozen=True)
@@ -217,10 +218,18 @@ _LOAD_DEFAULTS = {
     ),
     errno.ENOENT: (
         Kind.DEPENDENCY,
-        "The module needs a symbol that neither the kernel nor a loaded module offers",
+        "The module needs a symbol that neither the kernel nor a loaded module offers; load the module that "
+        "exports it first (modinfo's depends names it)",
     ),
-    errno.ENOSYS: (Kind.UNSUPPORTED, "This kernel cannot load modules, or cannot live-patch on this machine"),
-    errno.EOPNOTSUPP: (Kind.UNSUPPORTED, "This kernel cannot live-patch on this machine"),
+    errno.ENOSYS: (
+        Kind.UNSUPPORTED,
+        "This kernel cannot load modules, or cannot live-patch on this machine; only a reboot into another "
+        "kernel helps",
+    ),
+    errno.EOPNOTSUPP: (
+        Kind.UNSUPPORTED,
+        "This kernel cannot live-patch on this machine; only a reboot into another kernel helps",
+    ),
 }
 
 
@@ -288,7 +297,10 @@ def _from_errno(code: int, lockdown: str | None) -> tuple[Kind, str]:
         )
     return _LOAD_DEFAULTS.get(
         code,
-        (Kind.INTERNAL, "The kernel, or the module's own init function, gave up for a reason not known here"),
+        (
+            Kind.INTERNAL,
+            f"The kernel, or the module's own init function, gave up for a reason not known here; {_REPORT}",
+        ),
     )
 
 
@@ -355,7 +367,7 @@ def _answer(
     answers: dict[int, tuple[Kind, str]], error: OSError, records: Sequence[Record], otherwise: str
 ) -> tuple[Kind, str]:
     kind, sentence = answers.get(
-        error.errno or 0, (Kind.INTERNAL, f"{otherwise}, in a way that this library does not know")
+        error.errno or 0, (Kind.INTERNAL, f"{otherwise} for a reason not known here; {_REPORT}")
     )
     return kind, _sentence(sentence, error, records)
 

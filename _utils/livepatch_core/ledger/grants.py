@@ -27,11 +27,7 @@ def grants_for(
     does a build that was named and has none, or a level that no build has. statuses: a rollout that names
     its canaries may allow testing. Raises LivepatchError (argument, catalog, uncovered, blocked).
     """
-    if level != "newest" and (type(level) is not int or level < 0):
-        raise LivepatchError(
-            Kind.ARGUMENT,
-            f"The level is {level!r}, neither an integer from 0 nor 'newest'; nothing was changed.",
-        )
+    check_level(level)
     meant = [
         one for one in standings if kernel_build in (None, one.build_id) and release in (None, one.release)
     ]
@@ -56,6 +52,16 @@ def grants_for(
             remedy="See livepatch_catalog.list.",
         )
     return grants, without
+
+
+def check_level(level: object) -> None:
+    """Raises LivepatchError (argument) for what is no level that hosts can be told."""
+    if level != "newest" and (type(level) is not int or level < 0):
+        raise LivepatchError(
+            Kind.ARGUMENT,
+            f"The level is {level!r}, neither an integer from 0 nor 'newest'; nothing was changed.",
+            remedy="Give level=2, for example, or level=newest.",
+        )
 
 
 def released(standings: Iterable[Standing]) -> dict[str, dict[int, Grant]]:

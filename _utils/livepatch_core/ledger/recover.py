@@ -35,6 +35,7 @@ from livepatch_core.words import Kind
 JUMP = 1000
 # A host may say anything. SQLite's integers end at 2**63, and every later write needs a rev above this one.
 MOST_REV = 2**62
+ANOTHER_BACKUP = "Give another file that livepatch_ledger.backup wrote."
 
 
 @dataclass(frozen=True)
@@ -61,11 +62,14 @@ class Report:
 def backup(master: Master, destination: Path) -> dict[str, Any]:
     """A copy of one consistent state, durable when it returns; nothing is overwritten."""
     if not destination.is_absolute() or destination.exists():
-        raise _refused(f"{destination} is not an absolute path of a file that does not exist yet")
+        raise _refused(
+            f"{destination} is not an absolute path of a file that does not exist yet",
+            "Give the absolute path of a new file.",
+        )
     temporary = destination.with_name(f".{destination.name}.new")
     with reading(ledger_file(master.state_dir)) as connection:
         if connection is None:
-            raise _refused("There is no ledger yet")
+            raise _refused("There is no ledger yet", "Approve something first (livepatch_ledger.approve).")
         connection.execute("COMMIT")  # the backup takes a state of its own
         with files.writable(master, "no backup was made"):
             temporary.unlink(missing_ok=True)
@@ -91,13 +95,17 @@ def restore(master: Master, source: Path, by: Author, seen_rev: int | None = Non
     (argument, journal).
     """
     if seen_rev is not None and _rev(seen_rev) is None:
-        raise _refused(f"seen_rev is {seen_rev!r}, not a rev that a ledger ever had")
+        raise _refused(
+            f"seen_rev is {seen_rev!r}, not a rev that a ledger ever had",
+            "Give the highest approved:rev that livepatch.status of the hosts shows.",
+        )
     state = read_state(source)
     with writing(master) as connection:
         lost = count(connection, "entry") == 0
         if not lost and ledger_id(connection) != state.ledger_id:
             raise _refused(
-                f"{source} is of ledger {state.ledger_id}, the one in force is {ledger_id(connection)}"
+                f"{source} is of ledger {state.ledger_id}, the one in force is {ledger_id(connection)}",
+                _move_away(master),
             )
         if lost and seen_rev is not None:
             connection.execute("UPDATE meta SET ledger_id = ?", (state.ledger_id,))
@@ -132,8 +140,15 @@ def rebuild(
     """
     ids = sorted({one.ledger_id for one in reports if one.ledger_id})
     if name is None and len(ids) != 1:
-        obeyed = ", ".join(ids) or "none"
-        raise _refused(f"The hosts that answered obey these ledgers: {obeyed}; name the one to go on with")
+        if not ids:
+            raise _refused(
+                "No host that answered obeys a ledger",
+                "Restore a backup (livepatch_ledger.restore), or approve anew (livepatch_ledger.approve).",
+            )
+        raise _refused(
+            f"The hosts that answered obey several ledgers: {', '.join(ids)}",
+            "Name the one to go on with (ledger_id=).",
+        )
     chosen = name or ids[0]
     heard = [one for one in reports if one.ledger_id == chosen]
     approvals = {one.minion: text for one in heard if (text := _granted(one, released)) is not None}
@@ -141,7 +156,8 @@ def rebuild(
         if count(connection, "entry"):
             raise _refused(
                 f"There is a ledger, {ledger_id(connection)} at rev {current_rev(connection)}, and it is not "
-                "replaced"
+                "replaced",
+                _move_away(master),
             )
         connection.execute("UPDATE meta SET ledger_id = ?", (chosen,))
         rev = max((one.rev for one in heard), default=0) + JUMP
@@ -177,20 +193,22 @@ def _rev(value: object) -> int | None:
 def read_state(source: Path) -> State:
     """What a backup holds; raises LivepatchError (argument, journal) when it is damaged or none."""
     if not source.is_absolute() or not source.is_file():
-        raise _refused(f"{source} is not the absolute path of a backup")
+        raise _refused(f"{source} is not the absolute path of a backup", ANOTHER_BACKUP)
     with reading(source) as connection:
         if connection is None:
-            raise _refused(f"{source} holds no ledger")
+            raise _refused(f"{source} holds no ledger", ANOTHER_BACKUP)
         (sound,) = connection.execute("PRAGMA integrity_check").fetchone()
         if sound != "ok":
-            raise _refused(f"{source} is damaged ({sound})")
+            raise _refused(f"{source} is damaged ({sound})", ANOTHER_BACKUP)
         rows = connection.execute(
             "SELECT minion, rev, digest, builds FROM approval JOIN grants USING (digest)"
         )
         approvals = {}
         for minion, rev, name, builds in rows:
             if digest(builds) != name:
-                raise _refused(f"{source} is damaged or was edited (the approval of {minion})")
+                raise _refused(
+                    f"{source} is damaged or was edited (the approval of {minion})", ANOTHER_BACKUP
+                )
             approvals[minion] = _dated(builds, rev)
         freezes = connection.execute("SELECT * FROM freeze")
         return State(
@@ -236,5 +254,12 @@ def _granted(report: Report, released: Mapping[str, Mapping[int, Grant]]) -> str
     return None if grant is None else encode_grants({report.build_id: replace(grant, since=report.rev)})
 
 
-def _refused(text: str) -> LivepatchError:
-    return LivepatchError(Kind.ARGUMENT, f"{text}; nothing was changed.", remedy="See livepatch_ledger.show.")
+def _move_away(master: Master) -> str:
+    return (
+        "livepatch_ledger.show says what it holds. To go on without it, move "
+        f"{ledger_file(master.state_dir)} with its -wal and -shm files away first."
+    )
+
+
+def _refused(text: str, remedy: str) -> LivepatchError:
+    return LivepatchError(Kind.ARGUMENT, f"{text}; nothing was changed.", remedy=remedy)

@@ -13,6 +13,7 @@ from typing import Any, Optional
 from livepatch_core.catalog.model import LevelStatus
 from livepatch_core.catalog.shelf import Standing
 from livepatch_core.errors import LivepatchError
+from livepatch_core.ledger.grants import check_level
 from livepatch_core.rollout.clock import Clock
 from livepatch_core.rollout.fleet import MOST_HOSTS, Fleet, FleetError, Verb
 from livepatch_core.rollout.model import Grant, HostFacts
@@ -131,11 +132,7 @@ def offers(standings: Iterable[Standing], level: object, builds: Collection[str]
     """The grants that ``level`` (an integer from 0, or ``newest``) means. builds: what the hosts run; level 0
     needs no catalog. Raises LivepatchError (argument, catalog).
     """
-    if level != "newest" and (type(level) is not int or level < 0):
-        raise LivepatchError(
-            Kind.ARGUMENT,
-            f"The level is {level!r}, neither an integer from 0 nor 'newest'; nothing was changed.",
-        )
+    check_level(level)
     by_build: dict[str, list[Standing]] = {}
     for one in standings:
         by_build.setdefault(one.build_id, []).append(one)

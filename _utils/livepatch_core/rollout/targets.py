@@ -10,6 +10,7 @@ from livepatch_core.words import Kind
 
 Check = Callable[[Any, str], Mapping[str, Any]]
 BY_NAME = ("glob", "list", "pcre")  # targets that need no grains
+KEYS = "salt-key --list=acc shows the accepted minions."
 
 
 def resolve(
@@ -22,7 +23,7 @@ def resolve(
     one by one: one that has no accepted key is an error. Raises LivepatchError (argument).
     """
     if not isinstance(tgt, (str, list)) or not tgt or not isinstance(tgt_type, str):
-        raise _bad(f"The target is {tgt!r} ({tgt_type!r})")
+        raise _bad(f"The target is {tgt!r} ({tgt_type!r})", "Give the hosts, as 'hv*' or as tgt_type says.")
     found = check(tgt, tgt_type)
     matched = {str(one) for one in found.get("minions", ())}
     if tgt_type == "list":
@@ -30,7 +31,8 @@ def resolve(
         if unknown := sorted(wanted - matched):
             raise _bad(f"There is no accepted key of {', '.join(unknown)}")
     if not matched:
-        raise _bad(f"The target {tgt!r} ({tgt_type}) matches no accepted minion")
+        compound = "For G@ and the like give tgt_type=compound. " if tgt_type == "glob" else ""
+        raise _bad(f"The target {tgt!r} ({tgt_type}) matches no accepted minion", f"{compound}{KEYS}")
     if tgt_type in BY_NAME:
         return sorted(matched), []
     others = {str(one) for one in check("*", "glob").get("minions", ())} - matched
@@ -43,7 +45,5 @@ def spelt(tgt: object, tgt_type: object) -> str:
     return text if tgt_type == "glob" else f"{text} ({tgt_type})"
 
 
-def _bad(sentence: str) -> LivepatchError:
-    return LivepatchError(
-        Kind.ARGUMENT, f"{sentence}; nothing was changed.", remedy="See salt-key --list=acc."
-    )
+def _bad(sentence: str, remedy: str = KEYS) -> LivepatchError:
+    return LivepatchError(Kind.ARGUMENT, f"{sentence}; nothing was changed.", remedy=remedy)

@@ -8,6 +8,7 @@ import json
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Optional
 
 from livepatch_core.catalog import files
@@ -15,7 +16,17 @@ from livepatch_core.catalog.settings import Master
 from livepatch_core.durable import make_directory, write_atomically
 from livepatch_core.errors import LivepatchError
 from livepatch_core.ledger import rollouts
-from livepatch_core.rollout import adoption, commands, driver, journal, owner, plandoc, returning, status
+from livepatch_core.rollout import (
+    adoption,
+    commands,
+    driver,
+    journal,
+    options,
+    owner,
+    plandoc,
+    returning,
+    status,
+)
 from livepatch_core.rollout.clock import Clock, iso
 from livepatch_core.rollout.fleet import Fleet
 from livepatch_core.rollout.model import Group, Method, Plan
@@ -30,6 +41,8 @@ ROLLOUTS, PLANS, COMMANDS = "rollouts", "plans", commands.FOLDER
 PLANS_KEPT = 20
 NAMED = 3  # hosts in trouble that a sentence names; status has them all
 HASH_SHOWN = 12  # digits of a plan's hash that name it; as many as anybody will compare by eye
+PLAN_AGAIN = "Plan again: livepatch.plan."
+NONE_ACTIVE = "livepatch.list shows those that have ended; livepatch.rollback takes one back (rollout_id=)."
 GOOD = frozenset({Standing.COMPLETED, Standing.EXCEPTIONS})
 WANTED = {"abort": frozenset({Standing.ABORTED}), "rollback": frozenset({Standing.ROLLED_BACK})}
 
@@ -47,12 +60,16 @@ def find(folder: Path, rollout: object, ended: bool = False) -> Path:
             names = [one.name for one in status.rollouts(folder)[-1:]]
         if len(names) == 1:
             return folder / names[0]
-        which = f"{len(names)} rollouts are active ({', '.join(names)})" if names else "No rollout is active"
-        raise _refused(f"{which}, so it has to be named")
+        if names:
+            which = f"{len(names)} rollouts are active ({', '.join(names)})"
+            raise _refused(f"{which}, so it has to be named", "Give rollout_id=, one of them.")
+        if ended:
+            raise _refused("There is no rollout yet", "Plan one: livepatch.plan.")
+        raise _refused("No rollout is active", NONE_ACTIVE)
     name = str(rollout)
     found = folder / name
     if "/" in name or name.startswith(".") or not (found / journal.FILE_NAME).exists():
-        raise _refused(f"There is no rollout {name}")
+        raise _refused(f"There is no rollout {name}", "livepatch.list shows all.")
     return found
 
 
@@ -69,15 +86,21 @@ def keep_plan(master: Master, plan: Plan) -> str:
     return name
 
 
-def read_plan(master: Master, name: object) -> Plan:
-    """A plan that was kept, by the beginning of its hash. Raises LivepatchError."""
+def read_plan(master: Master, name: object, beside: Mapping[str, object] = MappingProxyType({})) -> Plan:
+    """A plan that was kept, by the beginning of its hash. Raises LivepatchError, also where a target, a level
+    or options are given beside it: the plan's own would be in force."""
     text = str(name)
+    given = [key for key in ("tgt", "level", *options.KEYS) if beside.get(key) is not None]
+    if given:
+        raise _refused(
+            f"The plan {text} is rolled out as it is and takes no other {', '.join(given)}", PLAN_AGAIN
+        )
     found = sorted((master.state_dir / PLANS).glob(f"{text[:HASH_SHOWN]}.json")) if text.isalnum() else []
     if len(text) < HASH_SHOWN or not found:
-        raise _refused(f"No plan {text} is kept (the newest {PLANS_KEPT} are)")
+        raise _refused(f"No plan {text} is kept (the newest {PLANS_KEPT} are)", PLAN_AGAIN)
     plan = plandoc.decode(found[0].read_bytes())
     if not plandoc.plan_hash(plan).startswith(text):
-        raise _refused(f"The plan that is kept is not {text}")
+        raise _refused(f"The plan that is kept is not {text}", PLAN_AGAIN)
     return plan
 
 
@@ -249,5 +272,5 @@ def arguments_of(given: Mapping[str, Any]) -> dict[str, Any]:
     return plain
 
 
-def _refused(text: str) -> LivepatchError:
-    return LivepatchError(Kind.ARGUMENT, f"{text}; nothing was changed.", remedy="See livepatch.list.")
+def _refused(text: str, remedy: str) -> LivepatchError:
+    return LivepatchError(Kind.ARGUMENT, f"{text}; nothing was changed.", remedy=remedy)

@@ -151,6 +151,7 @@ WRONG = [
     (["plan", "hv*", "two"], "neither an integer"),
     (["plan", "a", "2", "glob", "30", "False", "surplus"], "no argument 'surplus'"),
     (["plan", "nobody*", "2"], "matches no"),
+    (["rollout", "plan=4be1a09f2c77", WHY, "max_per_domain=1"], "takes no other max_per_domain"),
     (["pause", "20200101-000000-abcd", WHY], "no rollout 20200101"),
     (["pause", "../../etc", WHY], "no rollout"),
     (["rollout", "hv*", "2", WHY, "detach=True"], "No livepatch engine"),

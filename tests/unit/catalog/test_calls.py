@@ -42,6 +42,10 @@ def test_texts_and_times() -> None:
         calls.text("kernel_build", 112233)
     with pytest.raises(LivepatchError, match="not UTF-8"):
         calls.text("notes", "caf\udce9")
+    assert calls.timeout(3599) == 3599
+    for wrong in (0, 3600, 1.5, True, "30"):
+        with pytest.raises(LivepatchError, match="not whole seconds from 1 to 3599"):
+            calls.timeout(wrong)
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", calls.now())
 
 

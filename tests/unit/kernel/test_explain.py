@@ -130,9 +130,11 @@ REFUSALS = [
     (errno.EEXIST, [], Kind.CONFLICT, "loaded already"),
     (errno.EBUSY, list(CONFLICT), Kind.CONFLICT, "cmdline_proc_show"),
     (errno.EBUSY, [], Kind.BUSY, "transition"),
-    (errno.ENODEV, [], Kind.INTERNAL, "ENODEV"),
+    (errno.ENOENT, [], Kind.DEPENDENCY, "modinfo"),
+    (errno.ENODEV, [], Kind.INTERNAL, "dmesg"),
     (errno.ENOMEM, [], Kind.INTERNAL, "ENOMEM"),
-    (errno.ENOSYS, [], Kind.UNSUPPORTED, "cannot"),
+    (errno.ENOSYS, [], Kind.UNSUPPORTED, "another kernel"),
+    (errno.EOPNOTSUPP, [], Kind.UNSUPPORTED, "another kernel"),
     (
         errno.EACCES,
         [

@@ -69,6 +69,7 @@ def test_refused(standings: list[Standing], level: Any, options: dict[str, Any],
     with pytest.raises(LivepatchError) as caught:
         grants_for(standings, level, **options)
     assert caught.value.kind is kind
+    assert caught.value.remedy
 
 
 def test_released_levels(standings: list[Standing]) -> None:

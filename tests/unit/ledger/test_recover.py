@@ -72,7 +72,9 @@ def test_backup_of_another_ledger(master: Master, tmp_path: Path) -> None:
     approve(other, ["hv1"], grants(1), BY)
     backup(other, tmp_path / "backup")
     approve(master, ["hv1"], grants(2), BY)
-    with pytest.raises(LivepatchError, match="the one in force is"):
+    with pytest.raises(
+        LivepatchError, match="the one in force is .*move .*ledger.sqlite with its -wal and -shm"
+    ):
         restore(master, tmp_path / "backup", BY)
     assert show(master.state_dir)["rev"] == 1
 
@@ -83,17 +85,17 @@ def test_bad_backup(master: Master, tmp_path: Path, content: bytes | None) -> No
     path = tmp_path / "backup"
     if content is not None:
         path.write_bytes(content)
-    with pytest.raises(LivepatchError):
+    with pytest.raises(LivepatchError, match="livepatch_ledger.backup wrote|If it is damaged"):
         restore(master, path, BY)
     assert show(master.state_dir)["rev"] == 1
 
 
 def test_backup_overwrites_nothing(master: Master, tmp_path: Path) -> None:
-    with pytest.raises(LivepatchError, match="no ledger yet"):
+    with pytest.raises(LivepatchError, match="no ledger yet.*livepatch_ledger.approve"):
         backup(master, tmp_path / "backup")
     approve(master, ["hv1"], grants(2), BY)
     backup(master, tmp_path / "backup")
-    with pytest.raises(LivepatchError, match="does not exist yet"):
+    with pytest.raises(LivepatchError, match="does not exist yet.*path of a new file"):
         backup(master, tmp_path / "backup")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["backup", "state"]
 
@@ -117,16 +119,16 @@ def test_rebuilt_from_hosts(master: Master) -> None:
         "builds": {BUILD: {"level": 2, "sha256": f"{2:064x}", "since": 41}},
     }
     assert hand_out(master.state_dir, "hv2")["builds"] == {BUILD: {"level": 0, "sha256": None, "since": 17}}
-    with pytest.raises(LivepatchError, match="is not replaced|not replaced"):
+    with pytest.raises(LivepatchError, match="is not replaced.*move .*ledger.sqlite with its -wal and -shm"):
         rebuild(master, reports, RELEASED, BY)
 
 
 def test_hosts_of_several_ledgers(master: Master) -> None:
     reports = [parse_report("hv1", status()), parse_report("hv2", status(ledger_id="ledger-b", rev=99))]
-    with pytest.raises(LivepatchError, match="ledger-a, ledger-b"):
+    with pytest.raises(LivepatchError, match="ledger-a, ledger-b.*ledger_id="):
         rebuild(master, reports, RELEASED, BY)
     assert rebuild(master, reports, RELEASED, BY, "ledger-b")["rev"] == 99 + JUMP
-    with pytest.raises(LivepatchError, match="none"):
+    with pytest.raises(LivepatchError, match="No host that answered obeys a ledger.*approve anew"):
         rebuild(Master(master.state_dir / "x", "root"), [], RELEASED, BY)
 
 
@@ -137,7 +139,7 @@ def test_a_host_that_lies_about_its_rev_does_not_end_the_ledger(master: Master, 
     assert (done["rev"], len(done["left_out"])) == (41 + JUMP, 3)
     copy = tmp_path / "copy"
     backup(master, copy)
-    with pytest.raises(LivepatchError, match="seen_rev"):
+    with pytest.raises(LivepatchError, match="seen_rev.*approved:rev"):
         restore(master, copy, BY, 2**62 + 1)
     assert restore(master, copy, BY, 2**62)["rev"] > 2**62
     assert approve(master, ["hv1"], grants(1), BY, while_frozen=True)["rev"] > 2**62

@@ -131,7 +131,8 @@ def test_targets_leave_nobody_out_silently() -> None:
     ("tgt", "tgt_type", "said"),
     [
         ("a,z", "list", "no accepted key of z"),
-        ("none*", "glob", "matches no"),
+        ("none*", "glob", "matches no .*G@.*tgt_type=compound"),
+        ("^none", "pcre", r"matches no accepted minion; nothing was changed\. salt-key"),
         (None, "glob", "None"),
         ([], "list", r"\[\]"),
     ],

@@ -64,8 +64,9 @@ def test_one_sentence_says_who_and_why(master: Master) -> None:
 
 def test_the_rollout_that_is_meant(master: Master) -> None:
     folder = verbs.root(master)
-    with pytest.raises(LivepatchError, match="No rollout is active"):
-        verbs.find(folder, None)
+    for ended, said in ((False, r"No rollout is active; .*rollback .*rollout_id="), (True, "no rollout yet")):
+        with pytest.raises(LivepatchError, match=said):
+            verbs.find(folder, None, ended=ended)
     directory, world = started(master, plan_of(fleet(2)))
     assert verbs.find(folder, None) == verbs.find(folder, directory.name) == directory
     drive(directory, world)
@@ -82,7 +83,7 @@ def test_plans_are_kept_by_their_hash(master: Master, monkeypatch: pytest.Monkey
     name = verbs.keep_plan(master, plan)
     assert verbs.read_plan(master, name) == plan
     for wrong in (name[:6], "0" * 12, "../x", 3):
-        with pytest.raises(LivepatchError, match="is kept"):
+        with pytest.raises(LivepatchError, match="is kept.*Plan again: livepatch.plan"):
             verbs.read_plan(master, wrong)
     monkeypatch.setattr(verbs, "PLANS_KEPT", 1)
     os.utime(master.state_dir / "plans" / f"{name}.json", (1, 1))
