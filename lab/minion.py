@@ -22,7 +22,6 @@ ZYGOTE = "/opt/lab/zygote.py"
 ZYGOTE_GO = "/run/lab/zygote-go"
 ZYGOTE_SECONDS = 180.0
 START_SECONDS = 120.0
-KEY_SIZE = 2048  # Salt's default
 # What only costs time in a guest: graphics cards, mines, host names that no resolver knows.
 TUNING: dict[str, Any] = {
     "enable_fqdns_grains": False,

@@ -12,7 +12,6 @@ from pathlib import Path
 from livepatch_core.build.commands import run
 from livepatch_core.build.refusals import Refusal, Refused
 
-_CC_VERSION = re.compile(r'^CONFIG_CC_VERSION_TEXT="(.*)"$', re.MULTILINE)
 _MODULE_LIMIT = 256 << 20  # bytes, decompressed
 
 

@@ -74,7 +74,6 @@ class Piece:
     aliases: tuple[str, ...] = ()
     references: list[Reference] = field(default_factory=list)
     entries: list[Entry] = field(default_factory=list)
-    pad: int = 0  # bytes before ``start`` that belong to the function (call padding, 6.2+)
 
 
 class Entry(NamedTuple):

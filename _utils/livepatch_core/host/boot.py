@@ -19,7 +19,7 @@ from livepatch_core.host.promise import promise
 from livepatch_core.host.quarantine import Warded
 from livepatch_core.host.record import Record, read_record
 from livepatch_core.host.situation import observe
-from livepatch_core.host.statefile import read_document, write_document
+from livepatch_core.host.statefile import write_document
 from livepatch_core.host.store import Kept
 from livepatch_core.kernel.running import Kernel, read_kernel
 from livepatch_core.modulefile.read import read_with_payload
@@ -45,11 +45,6 @@ def stop(host: Host) -> Outcome:
     """An orderly shutdown: whatever happens from here on is not the level's doing."""
     armed.disarm(host)
     return Outcome(True, "Disarmed for an orderly shutdown.")
-
-
-def last_report(host: Host) -> dict[str, Any]:
-    """What the boot unit did in this boot or an earlier one; {} where it never ran."""
-    return read_document(host.settings.boot_file)
 
 
 def _load_proven(host: Host, kernel: Kernel) -> Outcome:

@@ -17,20 +17,16 @@ from livepatch_core.kernel.symbols import VMLINUX
 class FtraceUser:
     """A function that ftrace has hooked: one record of tracefs' ``enabled_functions``.
 
-    module: None = vmlinux. users: how many ftrace_ops are attached. regs, ipmodify, direct: flags R, I, D.
-    call_ops: O (since 6.3). modified: M, an IPMODIFY or direct user was ever attached (since 6.6; stays set
-    after it left). ops: what the kernel says of trampolines and handlers, as it says it; it names handlers
-    only where a function has a single user.
+    module: None = vmlinux. users: how many ftrace_ops are attached. ipmodify, direct: flags I and D. ops:
+    what the kernel says of trampolines and handlers, as it says it; it names handlers only where a function
+    has a single user.
     """
 
     function: str
     module: str | None
     users: int
-    regs: bool
     ipmodify: bool
     direct: bool
-    call_ops: bool
-    modified: bool
     ops: str
 
     @property
@@ -132,11 +128,8 @@ def _ftrace_user(found: re.Match[str]) -> FtraceUser:
         function=found["function"],
         module=found["module"],
         users=int(found["users"]),
-        regs="R" in flags,
         ipmodify="I" in flags,
         direct="D" in flags,
-        call_ops="O" in flags,
-        modified="M" in flags,
         ops=" ".join(found["ops"].split()),
     )
 

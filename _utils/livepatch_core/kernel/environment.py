@@ -29,8 +29,7 @@ class Environment:
     depends on the release (arm64, loongarch ...): there the kernel has the symbol
     ``arch_stack_walk_reliable`` if it can. panic_timeout: seconds, 0 = hang, negative = reboot at once.
     taint: the bit mask, see ``taint_flags``. cpus: online ones. threads: all of the host, kernel threads
-    too. tracefs: where it is mounted. other_managers: what else live-patches this host, see
-    ``other_managers``.
+    too. other_managers: what else live-patches this host, see ``other_managers``.
     """
 
     livepatch: bool | None
@@ -40,11 +39,9 @@ class Environment:
     reliable_stacks: bool | None
     modules_disabled: bool | None
     panic_timeout: int | None
-    oops_panic: bool | None
     taint: int | None
     cpus: int
     threads: int | None
-    tracefs: Path | None
     cmdline: str | None
     other_managers: tuple[str, ...]
 
@@ -61,11 +58,9 @@ def read_environment(roots: Roots) -> Environment:
         reliable_stacks=True if read_machine(roots) in _RELIABLE else None,
         modules_disabled=read_flag(sysctl / "modules_disabled"),
         panic_timeout=read_int(sysctl / "panic"),
-        oops_panic=read_flag(sysctl / "panic_on_oops"),
         taint=read_int(sysctl / "tainted"),
         cpus=_read_cpus(roots),
         threads=threads_in(read_text(roots.proc / "loadavg")),
-        tracefs=find_tracefs(roots),
         cmdline=read_text(roots.proc / "cmdline"),
         other_managers=other_managers(roots),
     )

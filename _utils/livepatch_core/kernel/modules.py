@@ -13,21 +13,16 @@ from livepatch_core.kernel.roots import Roots
 
 @dataclass(frozen=True)
 class Module:
-    """A loaded module. refcount: None on kernels that cannot unload. state: ``live``, ``coming``, ``going``
-    or ``unknown``. build_id and srcversion: None from ``read_modules``, which does not look for them.
-    taint: letters such as ``OE``."""
+    """A loaded module. state: ``live``, ``coming``, ``going`` or ``unknown``. taint: letters such as
+    ``OE``."""
 
     name: str
-    refcount: int | None
     state: str
-    build_id: str | None
-    srcversion: str | None
     taint: str
 
 
 # /proc/modules (kernel/module/procfs.c) -> the words of sysfs' initstate, which are also modinfo's.
 _STATES = {"Live": "live", "Loading": "coming", "Unloading": "going"}
-_INITSTATES = frozenset(_STATES.values())
 
 
 def canonical(name: str) -> str:
@@ -44,21 +39,14 @@ def parse_modules(text: str) -> dict[str, Module]:
         fields = line.split()
         if len(fields) < 5:
             continue
-        name, _size, refcount, _users, state = fields[:5]
+        name, _size, _refcount, _users, state = fields[:5]
         letters = fields[-1].strip("()+-") if fields[-1].startswith("(") else ""
-        found[name] = Module(
-            name=name,
-            refcount=int(refcount) if refcount.isdecimal() else None,
-            state=_STATES.get(state, "unknown"),
-            build_id=None,
-            srcversion=None,
-            taint=letters,
-        )
+        found[name] = Module(name, _STATES.get(state, "unknown"), letters)
     return found
 
 
 def read_modules(roots: Roots) -> dict[str, Module]:
-    """All loaded modules by name from one file, without build-ids. {} on a kernel without modules."""
+    """All loaded modules by name from one file. {} on a kernel without modules."""
     try:
         text = (roots.proc / "modules").read_text(encoding="utf-8", errors="replace")
     except FileNotFoundError:

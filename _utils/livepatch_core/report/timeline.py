@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple, Optional
 
 from livepatch_core.rollout.records import Type
+from livepatch_core.rollout.states import TROUBLED, WELL, Place
 
 NAMES_SHOWN = 8
 
@@ -79,11 +80,10 @@ def _hosts(record: Mapping[str, Any]) -> Spelt:
     said = record.get("hosts") or record.get("to") or {}
     if not isinstance(said, Mapping):
         return None
-    counts = Counter(
-        str(one.get("to")) for one in said.values() if isinstance(one, Mapping) and one.get("to")
-    )
-    bad = {name: one for name, one in said.items() if isinstance(one, Mapping) and str(one.get("to")) in BAD}
-    shown = {to: count for to, count in counts.items() if to in BAD or to in WELL}
+    told = {name: one for name, one in said.items() if isinstance(one, Mapping) and one.get("to")}
+    counts = Counter(str(one["to"]) for one in told.values())
+    bad = {name: one for name, one in told.items() if str(one["to"]) in TROUBLED}
+    shown = {to: count for to, count in counts.items() if to in TROUBLED or to in GOOD}
     if not shown:
         return None
     text = ", ".join(f"{count} {to}" for to, count in sorted(shown.items()))
@@ -111,10 +111,7 @@ def _ended(record: Mapping[str, Any]) -> Spelt:
     return f"{record['state']}: {record['reason']}", "good" if good else "bad"
 
 
-WELL = frozenset({"healthy", "already_ok", "rolled_back"})
-BAD = frozenset(
-    {"failed", "stalled", "unreachable", "lost_after_patch", "rollback_failed", "needs_reboot", "skipped"}
-)
+GOOD = WELL | {Place.ROLLED_BACK}
 SPELLINGS: Mapping[str, Callable[[Mapping[str, Any]], Spelt]] = {
     str(Type.STARTED): _started,
     str(Type.ADOPTED): _adopted,

@@ -8,7 +8,7 @@ do.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Optional
+from typing import Any
 
 PREFIX = "salt/livepatch/rollout"
 WAKE = "command"  # fired by a verb that left a command for the owner
@@ -18,14 +18,6 @@ ITEMS = 20  # of a list in a payload: a failed wave must not become a megabyte o
 
 def tag(rollout: str, what: str) -> str:
     return f"{PREFIX}/{rollout}/{what}"
-
-
-def parse(tag_text: str) -> Optional[tuple[str, str]]:
-    """(rollout, what) of a tag of ours; None for any other."""
-    if not tag_text.startswith(f"{PREFIX}/"):
-        return None
-    rollout, _, what = tag_text[len(PREFIX) + 1 :].partition("/")
-    return (rollout, what) if rollout and what else None
 
 
 def small(data: Mapping[str, Any]) -> dict[str, Any]:

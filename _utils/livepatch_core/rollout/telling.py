@@ -8,20 +8,10 @@ from typing import Any
 
 from livepatch_core.rollout.records import Record, Type
 from livepatch_core.rollout.state import State
-from livepatch_core.rollout.states import Place
+from livepatch_core.rollout.states import TROUBLED, Place
 
 Event = tuple[str, dict[str, Any]]
-BAD = frozenset(
-    str(one)
-    for one in (
-        Place.FAILED,
-        Place.STALLED,
-        Place.UNREACHABLE,
-        Place.LOST,
-        Place.ROLLBACK_FAILED,
-        Place.NEEDS_REBOOT,
-    )
-)
+BAD = TROUBLED - {Place.SKIPPED}  # skipping is a command, and told as one
 TELLS_HOSTS = frozenset({str(Type.ANSWERS), str(Type.SILENT), str(Type.HOSTS)})
 
 

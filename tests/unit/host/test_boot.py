@@ -29,6 +29,7 @@ from livepatch_core.host.byhand import Order
 from livepatch_core.host.journal import JournalState
 from livepatch_core.host.move import Wish
 from livepatch_core.host.settings import Policy
+from livepatch_core.host.statefile import read_document
 from livepatch_core.words import Kind
 from tests.unit.host.boundaries import Boundaries, Killed
 from tests.unit.host.fakekernel import BUILD_ID, _note
@@ -174,7 +175,7 @@ def test_status_says_what_the_boot_does(
     assert outcome.result is True, outcome.comment
     assert kept.patches == ([f"lp_{level}"] if level else [])
     assert why in outcome.comment
-    report = boot.last_report(kept.host)
+    report = read_document(kept.host.settings.boot_file)
     assert (report["comment"], report["boot_id"]) == (outcome.comment, "boot-2")
     if level:
         assert kept.journal[-1]["authority"]["source"] == "boot"

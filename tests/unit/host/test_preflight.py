@@ -27,7 +27,7 @@ from tests.unit.host.fakekernel import BUILD_ID, FUNCTION, RELEASE, module
 PASS, FAIL, WARN, OPEN = CheckVerdict.PASS, CheckVerdict.FAIL, CheckVerdict.WARN, CheckVerdict.INCONCLUSIVE
 BOOT = "boot-1"
 FLAGS = "SMP preempt mod_unload modversions"
-ENVIRONMENT = Environment(True, True, False, "none", True, False, 10, False, 0, 2, 100, Path("/t"), "", ())
+ENVIRONMENT = Environment(True, True, False, "none", True, False, 10, 0, 2, 100, "", ())
 KERNEL = Kernel(Identity(RELEASE, "#1", "x86_64", BUILD_ID, BOOT), ENVIRONMENT, (), {}, True)
 FACTS = Facts(
     KERNEL,
@@ -46,7 +46,7 @@ OLD = Loaded("old", 1, "", "cc", BOOT, "", (), True, states=((7, 2),))
 NFS = PatchedObject("nfs", (Function("nfs_read", 0),))
 SIGNED = Signature("Debian", "aa", "sha256", "PKCS#7")
 BPF = "direct-->bpf_trampoline_6442508684+0x0/0x1000"
-USER = FtraceUser(FUNCTION, None, 1, True, True, False, False, False, "")
+USER = FtraceUser(FUNCTION, None, 1, True, False, "")
 
 
 def environment(**changes: Any) -> Facts:
@@ -83,7 +83,7 @@ def counted(count: int | None) -> Facts:
 
 
 def leftover(taint: str, build_id: str = "ee", in_force: bool = False) -> Facts:
-    loaded = Module("lp_9", 0, "live", None, None, taint)
+    loaded = Module("lp_9", "live", taint)
     patches = (replace(IN_FORCE, name="lp_9"),) if in_force else ()
     return replace(kernel(modules={"lp_9": loaded}, patches=patches), loaded_build_id=build_id)
 

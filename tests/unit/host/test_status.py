@@ -21,7 +21,7 @@ from livepatch_core.words import Flag, OnStall, Verdict
 from tests.unit.host.world import World
 
 BOOT = "boot-1"
-ENVIRONMENT = Environment(True, True, False, "none", True, False, 10, False, 0, 2, 100, None, "", ())
+ENVIRONMENT = Environment(True, True, False, "none", True, False, 10, 0, 2, 100, "", ())
 
 
 def loaded(name: str, *functions: tuple[str, str, int], level: int | None = 1) -> Loaded:

@@ -23,7 +23,7 @@ from tests.unit.kernel.captured import data, plant_line
 def user(
     function: str, module: str | None = None, users: int = 1, flags: str = "", ops: str = ""
 ) -> FtraceUser:
-    return FtraceUser(function, module, users, *(letter in flags for letter in "RIDOM"), ops)
+    return FtraceUser(function, module, users, *(letter in flags for letter in "ID"), ops)
 
 
 LIVEPATCH = "tramp: 0xffffffffc0a40000 (klp_ftrace_handler+0x0/0x1a0) ->klp_ftrace_handler+0x0/0x1a0"

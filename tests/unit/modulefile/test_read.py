@@ -123,7 +123,6 @@ def refused(data: bytes) -> str:
 
 
 ONE = image("lp_one-6.1")
-SAID = section_at(ONE, ".modinfo")
 
 
 @pytest.mark.parametrize(

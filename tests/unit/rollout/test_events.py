@@ -10,24 +10,6 @@ from hypothesis import strategies as st
 
 from livepatch_core.rollout import events
 
-names = st.text(st.characters(codec="ascii", exclude_characters="/"), min_size=1)
-
-
-@given(names, st.text(min_size=1))
-def test_tags_are_read_as_they_were_written(rollout: str, what: str) -> None:
-    assert events.parse(events.tag(rollout, what)) == (rollout, what)
-
-
-def test_tags_of_others() -> None:
-    for tag in (
-        "salt/job/1/ret/a",
-        "salt/livepatch/rollout/",
-        "salt/livepatch/rollout/x",
-        "salt/livepatch/host/a/b",
-    ):
-        assert events.parse(tag) is None
-
-
 anything = st.recursive(
     st.none()
     | st.booleans()
