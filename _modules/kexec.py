@@ -13,6 +13,9 @@ Every function that changes something returns ``result`` (True or False), ``comm
 ``changes`` (old and new), and when it was refused or failed ``kind``, one word of a fixed list. With
 ``test=True`` it changes nothing, ``test`` is True and ``changes`` is what would change. The job's return code
 is 1 whenever ``result`` is False.
+
+Functions that only read raise CommandExecutionError, so that the job fails, where what was asked for cannot
+be read or found; a call that makes no sense raises SaltInvocationError.
 """
 
 from __future__ import annotations

@@ -92,7 +92,9 @@ def _answer(act):
 def build(patch, kernel=None, name=None, level=0, output=None, saltenv="base", **kwargs):
     """
     Build a livepatch module from a unified diff, or from a series of diffs (a list, or separated by commas)
-    that apply in order.
+    that apply in order. The answer is the report: ``path`` of the module and ``archive``, the directory
+    beside it, ``name``, ``release``, ``level``, ``sha256``, ``built_for``, ``units`` (what changes, by file
+    and function), ``warnings``, ``seconds`` of each stage, ``signed``; all of it for people in ``text``.
 
     patch
         Path or ``salt://`` address of the diff, or several: a level contains all diffs of the levels below.
@@ -137,9 +139,9 @@ def build(patch, kernel=None, name=None, level=0, output=None, saltenv="base", *
 def check(patch, kernel=None, name=None, level=0, saltenv="base", **kwargs):
     """
     Everything that ``build`` does but the module itself: whether the diff applies, compiles, can be proven
-    and extracted. The arguments are those of ``build``: ``patch``, ``kernel``, ``name``, ``level``, ...
+    and extracted. The answer is the report of ``build`` without ``path``, ``archive``, ``signed``, ``text``.
 
-    The arguments, ``saltenv`` among them, are those of :py:func:`build`.
+    The arguments are those of :py:func:`build`: ``patch``, ``kernel``, ``name``, ``level``, ``saltenv``, ...
 
     CLI Example:
 
@@ -159,10 +161,9 @@ def check(patch, kernel=None, name=None, level=0, saltenv="base", **kwargs):
 
 def explain(patch, kernel=None, name=None, level=0, saltenv="base", **kwargs):
     """
-    What a build would change, per file and function, and why, as text. The arguments are those of
-    ``build``: ``patch``, ``kernel``, ``name``, ``level``, ...
+    What a build would change, per file and function, and why, as text in ``comment``.
 
-    The arguments, ``saltenv`` among them, are those of :py:func:`build`.
+    The arguments are those of :py:func:`build`: ``patch``, ``kernel``, ``name``, ``level``, ``saltenv``, ...
 
     CLI Example:
 

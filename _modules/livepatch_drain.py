@@ -20,6 +20,9 @@ Configuration (in the *minion's* configuration, never pillar), all optional:
 
 Every function that changes something returns ``result``, ``comment``, ``changes``, and ``kind`` on failure,
 as those of ``livepatch`` do.
+
+Functions that only read raise CommandExecutionError, so that the job fails, where what was asked for cannot
+be read or found; a call that makes no sense raises SaltInvocationError.
 """
 
 from __future__ import annotations

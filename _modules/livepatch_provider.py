@@ -12,6 +12,12 @@ Configuration (in the *minion's* configuration, never pillar):
 
     livepatch_provider:
       allow: [ksplice]      # those that apply and revert may act on; default none
+
+Every function that changes something returns ``result``, ``comment``, ``changes``, and ``kind`` on failure,
+as those of ``livepatch`` do; with ``test=True`` it changes nothing.
+
+Functions that only read raise CommandExecutionError, so that the job fails, where what was asked for cannot
+be read or found; a call that makes no sense raises SaltInvocationError.
 """
 
 from __future__ import annotations

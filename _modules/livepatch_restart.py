@@ -10,6 +10,9 @@ again and then gives the same answer; a host is booted once for an approval. An 
 What was begun and what is owed stands in ``restart.json`` in the state directory of ``livepatch``, whose
 configuration holds here. Every function that changes something returns ``result``, ``comment``, ``changes``,
 and ``kind`` on failure, as those of ``livepatch`` do.
+
+``status`` raises CommandExecutionError, so that the job fails, where the record cannot be read; ``check``
+says in ``comment`` why not, with ``result`` False. A call that makes no sense raises SaltInvocationError.
 """
 
 from __future__ import annotations
