@@ -43,7 +43,6 @@ from livepatch_core.rollout import adoption, driver, events, keeper, owner, salt
 from livepatch_core.rollout import status as standing
 from livepatch_core.rollout.clock import SystemClock
 from livepatch_core.rollout.owner import OwnerKind
-from livepatch_core.words import Kind
 
 log = logging.getLogger(__name__)
 
@@ -107,7 +106,9 @@ def _drive(directory):
     with saltfleet.of_master(__opts__, salt) as means:
         fleet = saltfleet.SaltFleet(means, master, directory.name, by, directory / verbs.COMMANDS)
         try:
-            with owner.hold(directory, OwnerKind.ENGINE, master.user, CLOCK) as mine:
+            with owner.if_free(directory, OwnerKind.ENGINE, master.user, CLOCK) as mine:
+                if mine is None:
+                    return  # somebody else was faster
                 driver.drive(
                     directory,
                     fleet,
@@ -116,8 +117,6 @@ def _drive(directory):
                     until_detached=lambda state: not adoption.wanted(state),
                 )
         except LivepatchError as problem:
-            if problem.kind is Kind.BUSY:  # somebody else was faster
-                return
             log.error("livepatch engine: rollout %s: %s", directory.name, problem)
             raise SystemExit(1) from problem
 

@@ -76,6 +76,11 @@ class Command:
     why: str
     arguments: Mapping[str, Any]
 
+    @property
+    def given(self) -> float:
+        """When, epoch: its name begins with the microseconds. Raises ValueError for another name."""
+        return int(self.id.partition("-")[0]) / 1e6
+
     def document(self) -> dict[str, Any]:
         said = {"id": self.id, "verb": str(self.verb), "who": self.who, "why": self.why}
         return {**said, "arguments": dict(self.arguments)}
@@ -209,9 +214,10 @@ def read(path: Path) -> Optional[Command]:
     """None for a file that is no command: nobody but this program writes there, so nothing obeys it."""
     try:
         said = json.loads(path.read_bytes())
-        return Command(
+        command = Command(
             path.stem, Order(said["verb"]), str(said["who"]), str(said["why"]), dict(said["arguments"])
         )
+        return command if command.given else None
     except (ValueError, KeyError, TypeError):
         return None
 

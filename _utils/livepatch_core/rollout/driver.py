@@ -18,7 +18,7 @@ from typing import Any
 from livepatch_core.durable import PRIVATE_FILE, make_directory, write_atomically
 from livepatch_core.errors import LivepatchError
 from livepatch_core.rollout import collect, commands, journal, plandoc, restarts, status, telling
-from livepatch_core.rollout.clock import Clock, Now
+from livepatch_core.rollout.clock import Clock, Now, iso
 from livepatch_core.rollout.decide import decide
 from livepatch_core.rollout.fleet import MOVES, Fleet, FleetError, Verb
 from livepatch_core.rollout.fold import fold, fold_all
@@ -34,6 +34,7 @@ POLL_SECONDS = (
     2.0  # between two looks at the job cache while answers are awaited and no event wakes the driver
 )
 IDLE_SECONDS = 30.0  # while only an operator or a window is waited for
+STALE_SECONDS = 60.0  # a rollback of what has ended is taken up within seconds, or its author has died
 START_LOCK = "start.lock"
 
 
@@ -79,6 +80,21 @@ def _refuse_overlap(root: Path, plan: Plan, but: str = "") -> None:
         name, other = next(iter(sorted(taken.items())))
         raise _busy(
             f"{len(taken)} of its hosts belong to another active rollout, the first: {name} to {other}"
+        )
+
+
+def refuse_reopening(directory: Path, state: State, command: commands.Command, now: float) -> None:
+    """Why a rollout that has ended is not rolled back now. Raises LivepatchError: busy where another has its
+    hosts by now, superseded where the command is so old that hosts may have been approved for something else
+    since: what it leaves out was looked up when it was given."""
+    _refuse_overlap(directory.parent, state.plan, state.id)
+    if abs(now - command.given) > STALE_SECONDS:
+        raise LivepatchError(
+            Kind.SUPERSEDED,
+            f"The {command.verb} of rollout {state.id} that {command.who} gave at {iso(command.given)} was "
+            "not taken up then, and hosts may have been approved for something else since; nothing was "
+            "changed.",
+            remedy=f"See livepatch.status; give {command.verb} again if it is still meant.",
         )
 
 
@@ -190,26 +206,30 @@ class Driver:
         for path in commands.waiting(self.directory):
             command = commands.read(path)
             if command is not None and command.id not in self.state.seen_commands:
-                self._take(command)
+                self._take(command, path)
             self.journal.sync()
             path.unlink(missing_ok=True)
 
-    def _take(self, command: commands.Command) -> None:
+    def _take(self, command: commands.Command, path: Path) -> None:
         refusal = commands.may(command.verb, self.state, command.arguments)
         if self.state.ended:
             if refusal is None:
-                self._reopen(command)
+                self._reopen(command, path)
             return  # a line after the end would say that it goes on; who gave the verb was told
         if refusal is None:
             self.write(Type.COMMAND, command.document())
         else:
             self.write(Type.REFUSED, {**command.document(), "reason": refusal})
 
-    def _reopen(self, command: commands.Command) -> None:
-        """A rollback of a rollout that has ended takes its hosts up again, unless another has them by now."""
-        root = self.directory.parent
-        with starting(root):
-            _refuse_overlap(root, self.state.plan, self.state.id)
+    def _reopen(self, command: commands.Command, path: Path) -> None:
+        """A rollback of a rollout that has ended takes its hosts up again, unless that is refused. What was
+        refused is gone: it must not come later, over what was approved since."""
+        with starting(self.directory.parent):
+            try:
+                refuse_reopening(self.directory, self.state, command, self.clock.now())
+            except LivepatchError:
+                path.unlink(missing_ok=True)
+                raise
             self.write(Type.COMMAND, command.document())
             self.journal.sync()
 

@@ -81,14 +81,22 @@ class Owner:
 @contextlib.contextmanager
 def hold(directory: Path, kind: OwnerKind, user: str, clock: Clock) -> Iterator[Owner]:
     """Raises LivepatchError (busy) that names the holder; waits for nobody."""
+    with if_free(directory, kind, user, clock) as owner:
+        if owner is None:
+            raise _held(directory)
+        yield owner
+
+
+@contextlib.contextmanager
+def if_free(directory: Path, kind: OwnerKind, user: str, clock: Clock) -> Iterator[Optional[Owner]]:
+    """The same; None where somebody holds it."""
     descriptor = _open(directory / LOCK)
     try:
         with _door(directory):
             free = _try(descriptor)
-        if not free:
-            raise _held(directory)
-        owner = Owner(directory, kind, user, clock)
-        owner.beat()
+        owner = Owner(directory, kind, user, clock) if free else None
+        if owner is not None:
+            owner.beat()
         yield owner
     finally:
         os.close(descriptor)

@@ -141,18 +141,14 @@ def command(
     """Leave a command; where nobody drives the rollout, journal it here. Its id, and the state as far as
     known.
 
-    Raises LivepatchError where it makes no sense now.
+    Raises LivepatchError where it makes no sense now; nothing is left then that could come later.
     """
     given = commands.submit(directory, verb, who, why, arguments, clock)
     fleet.tell("command", {"verb": verb, "who": who})
-    try:
-        with owner.hold(directory, OwnerKind.COMMAND, who, clock) as mine:
-            state = driver.settle(directory, fleet, clock, owner=mine)
-    except LivepatchError as busy:
-        if busy.kind is not Kind.BUSY:
-            raise
-        state = status.read(directory)
-    return given.id, state
+    with owner.if_free(directory, OwnerKind.COMMAND, who, clock) as mine:
+        if mine is None:
+            return given.id, status.read(directory)
+        return given.id, driver.settle(directory, fleet, clock, owner=mine)
 
 
 def taken_on(master: Master, directory: Path, scope: str) -> dict[str, int]:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from livepatch_core.errors import LivepatchError
-from livepatch_core.rollout import commands, driver, journal, owner, status
+from livepatch_core.rollout import adoption, commands, driver, journal, owner, status, verbs
 from livepatch_core.rollout.clock import SystemClock
 from livepatch_core.rollout.commands import LEGAL, Order, may
 from livepatch_core.rollout.owner import OwnerKind
@@ -234,3 +234,57 @@ def test_who_stays_is_named_with_its_level(keep: object) -> None:
     state = a_state(Standing.COMPLETED)
     assert "keep" in str(commands.may(Order.ROLLBACK, state, {"keep": keep}))
     assert commands.may(Order.ROLLBACK, state, {"keep": {"hv1": 3}}) is None
+
+
+# -- a rollback of what has ended --------------------------------------------------------------------------
+
+
+def taken_over(tmp_path: Path) -> tuple[Under, Path]:
+    """A rollout that has ended, and another that has its hosts by now."""
+    first = Under(tmp_path, a_plan())
+    first.end()
+    root = first.directory.parent
+    second = plan_of(fleet(8, domains=2), {**OPTIONS, "seed": 99})
+    return first, root / driver.start(root, second, {"who": "bob", "at": "", "why": ""}, first.world)
+
+
+def test_a_rollback_that_was_refused_does_not_come_later(tmp_path: Path) -> None:
+    """It would run when the other rollout has ended, over approvals that are newer than it."""
+    first, other = taken_over(tmp_path)
+    with pytest.raises(LivepatchError, match=other.name) as caught:
+        verbs.command(first.directory, first.world, first.world, "rollback", "bob", "why", {})
+    assert caught.value.kind is Kind.BUSY
+    assert commands.waiting(first.directory) == []
+    assert drive(other, first.world).ended
+    assert adoption.Orphans(other.parent).found() == []
+    assert status.read(first.directory).standing is Standing.COMPLETED
+
+
+def test_a_rollback_that_lay_about_is_not_obeyed(tmp_path: Path) -> None:
+    """Whoever left it has died before anybody took it up: what was approved since it does not know of."""
+    under = Under(tmp_path, a_plan())
+    under.end()
+    under.say("rollback")
+    under.world.data["now"] += driver.STALE_SECONDS + 1
+    with pytest.raises(LivepatchError, match="rollback.*again") as caught:
+        under.end()
+    assert caught.value.kind is Kind.SUPERSEDED
+    assert commands.waiting(under.directory) == []
+    assert status.read(under.directory).standing is Standing.COMPLETED
+
+
+def test_a_pause_is_kept_where_the_journal_is_full(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only what was refused goes: a command for a rollout that runs waits for room."""
+    under = Under(tmp_path, a_plan())
+    under.until(at(Phase.SOAK, 0))
+    under.say("pause")
+
+    def full(*_: Any) -> None:
+        raise LivepatchError(Kind.JOURNAL, "no room")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(driver.Driver, "write", full)
+        lock = owner.hold(under.directory, OwnerKind.COMMAND, "bob", SystemClock())
+        with lock as mine, pytest.raises(LivepatchError, match="no room"):
+            driver.settle(under.directory, under.world, under.world, owner=mine)
+    assert len(commands.waiting(under.directory)) == 1
