@@ -487,7 +487,8 @@ def rollback(rollout_id=None, scope="all", block=None, why=None, display_progres
     rollout_id
         The rollout; by default the one that is active.
     scope
-        ``all``, or ``wave``: only the hosts of this wave.
+        ``all``, or ``wave``: only the hosts of the newest wave in which any was approved. The others can be
+        taken back afterwards.
     block
         True: block the level for the fleet as well.
     why

@@ -17,7 +17,7 @@ from typing import Any, Optional
 
 from livepatch_core.durable import make_directory, write_atomically
 from livepatch_core.errors import LivepatchError
-from livepatch_core.rollout import status
+from livepatch_core.rollout import returning, status
 from livepatch_core.rollout.clock import Clock
 from livepatch_core.rollout.model import GateType
 from livepatch_core.rollout.state import State
@@ -42,7 +42,6 @@ class Order(Word):
 
 
 RUNNING, PAUSED = Standing.RUNNING, Standing.PAUSED
-UNDONE = frozenset({Standing.ROLLED_BACK})
 # In which standings each verb makes sense. rollback also of what has ended: a bad level may show late.
 LEGAL: Mapping[Order, frozenset[Standing]] = {
     Order.PAUSE: frozenset({RUNNING}),
@@ -52,7 +51,7 @@ LEGAL: Mapping[Order, frozenset[Standing]] = {
     Order.SKIP: frozenset({RUNNING, PAUSED}),
     Order.CONFIRM: frozenset({RUNNING, PAUSED}),
     Order.ABORT: frozenset(Standing) - ENDED - {Standing.ABORTING},
-    Order.ROLLBACK: frozenset(Standing) - {Standing.PLANNED, Standing.ROLLING_BACK} - UNDONE,
+    Order.ROLLBACK: frozenset(Standing) - {Standing.PLANNED, Standing.ROLLING_BACK},
 }
 ARGUMENTS: Mapping[Order, tuple[str, ...]] = {
     Order.PAUSE: (),
@@ -160,8 +159,12 @@ def _rollback(state: State, arguments: Mapping[str, Any]) -> Optional[str]:
     keep = arguments.get("keep", {})
     if not isinstance(keep, Mapping) or not all(type(level) is int for level in keep.values()):
         return f"keep names hosts and their levels, and is {keep!r}."
-    if state.acts or any(host.forward_rev for host in state.hosts.values()):
+    if state.acts or returning.concerned(state, arguments.get("scope", "all")):
         return None
+    if returning.concerned(state, "all"):
+        return "Every host of the newest wave is back already; scope=all takes the others back."
+    if any(host.forward_rev for host in state.hosts.values()):
+        return "Every host that was approved for anything is back already."
     return "No host was approved for anything, so there is nothing to roll back; abort ends it."
 
 

@@ -29,13 +29,14 @@ def begin(state: State) -> Write:
 
 
 def concerned(state: State, scope: str) -> list[str]:
-    """Whom a rollback is about."""
+    """Whom a rollback is about. ``wave``: the newest one in which any was approved; the one that has begun
+    need have nobody yet."""
+    approved = {name: host for name, host in state.hosts.items() if host.forward_rev}
+    newest = max((host.lap for host in approved.values()), default=-1)
     return [
         name
-        for name, host in state.hosts.items()
-        if host.forward_rev
-        and (scope == "all" or host.lap == state.lap)
-        and host.place is not Place.ROLLED_BACK
+        for name, host in approved.items()
+        if (scope == "all" or host.lap == newest) and host.place is not Place.ROLLED_BACK
     ]
 
 

@@ -288,3 +288,59 @@ def test_a_pause_is_kept_where_the_journal_is_full(tmp_path: Path, monkeypatch: 
         with lock as mine, pytest.raises(LivepatchError, match="no room"):
             driver.settle(under.directory, under.world, under.world, owner=mine)
     assert len(commands.waiting(under.directory)) == 1
+
+
+# -- a rollback of a wave ----------------------------------------------------------------------------------
+
+EVENING = {"zone": "UTC", "start": "12:00", "end": "12:05"}
+
+
+def test_the_wave_is_the_newest_in_which_any_was_approved(tmp_path: Path) -> None:
+    """While the next one waits for its window there is none of that; and then the others go too."""
+    plan = a_plan(windows=[EVENING], waves=["40%", "100%"])
+    under = Under(tmp_path, plan)
+    under.until(at(Phase.WINDOW, 1))
+    under.say("rollback", scope="wave")
+    state = under.end()
+    assert state.standing is Standing.ROLLED_BACK
+    assert {name for name, place in places(state).items() if place == "rolled_back"} == set(plan.waves[0])
+    assert all(host["level"] == 1 for host in under.world.data["hosts"].values())
+
+
+@pytest.mark.parametrize("how", ["stopped itself", "typed"])
+def test_after_a_wave_the_others_can_be_rolled_back(tmp_path: Path, how: str) -> None:
+    """Who is back is not asked again; where nobody is left it is refused."""
+    strict = {"thresholds": STRICT, "on_fail": "rollback_wave"} if how == "stopped itself" else {}
+    plan = a_plan(**strict)
+    under = Under(tmp_path, plan, {plan.waves[1][0]: "fails"} if strict else {})
+    if not strict:
+        under.until(at(Phase.SOAK, 1))
+        under.say("rollback", scope="wave")
+    state = under.end()
+    assert state.standing is Standing.ROLLED_BACK
+    assert {places(state)[name] for name in plan.waves[0]} == {"healthy"}
+    with pytest.raises(LivepatchError, match="wave.*back already.*scope=all"):
+        under.say("rollback", scope="wave")
+    under.say("rollback")
+    state = under.end()
+    assert {places(state)[name] for name in (*plan.waves[0], *plan.waves[1])} == {"rolled_back"}
+    assert all(host["level"] == 1 for host in under.world.data["hosts"].values())
+    with pytest.raises(LivepatchError, match="back already"):
+        under.say("rollback")
+
+
+def test_who_was_lost_in_a_rollback_is_verified_when_it_is_back(tmp_path: Path) -> None:
+    plan = a_plan()
+    lost = plan.waves[1][0]
+    under = Under(tmp_path, plan)
+    under.until(at(Phase.SOAK, 1))
+    host = under.world.data["hosts"][lost]
+    host["gone"] = True
+    under.until(lambda state: state.hosts[lost].place is Place.LOST)
+    under.say("rollback")
+    state = under.end()
+    assert state.standing is Standing.ROLLED_BACK and state.hosts[lost].place is Place.LOST
+    host["gone"] = False
+    under.say("rollback")
+    assert set(places(under.end()).values()) == {"rolled_back", "pending"}
+    assert host["level"] == 1
