@@ -90,6 +90,7 @@ def _phase(state: State, body: Mapping[str, Any]) -> None:
 def _begin_lap(state: State, wave: int, lap: int) -> None:
     state.wave, state.lap = wave, lap
     state.promoted = False
+    state.stood = {one: counts.copy() for one, counts in state.laps.items()}
     state.well.clear()
     if lap < len(state.plan.waves):
         names = [one for one in state.plan.waves[lap] if state.hosts[one].place is Place.PENDING]
@@ -220,7 +221,8 @@ def _tripped(state: State, body: Mapping[str, Any]) -> None:
     state.trips.append(trip)
     if trip.action != OnFail.PAUSE:
         scope = "wave" if trip.action == OnFail.ROLLBACK_WAVE else "all"
-        state.back_wanted = BackWanted(scope, state.plan.options.block_on_rollback, body["reason"])
+        block, laps = state.plan.options.block_on_rollback, frozenset(body.get("laps", ()))
+        state.back_wanted = BackWanted(scope, block, body["reason"], laps=laps)
     state.stand(Standing.PAUSED, body["reason"])
 
 

@@ -16,14 +16,14 @@ def exceeded(state: State) -> Optional[dict[str, Any]]:
     """The first threshold that is exceeded, as the record says it; None while all hold."""
     if state.gate_failed:
         reason = f"gate {state.gate_failed} failed: {state.gate_reason}"
-        return _trip(state, Counter.GATE, "wave", state.lap, 1, 0, reason, gate=state.gate_failed)
+        return _trip(state, Counter.GATE, "wave", state.lap, 1, 0, reason, [state.lap], state.gate_failed)
     for counter, place in COUNTED.items():
         limits = state.plan.limits[counter]
         for scope, lap, number, limit in _scopes(state, limits, place):
             allowed = max(limit, state.acknowledged.get((counter, scope, lap), 0))
             if number > allowed:
                 reason = f"{number} hosts {place}, allowed are {allowed} in {_words(scope)}"
-                return _trip(state, counter, scope, lap, number, allowed, reason)
+                return _trip(state, counter, scope, lap, number, allowed, reason, _grown(state, place))
     return None
 
 
@@ -36,15 +36,36 @@ def _scopes(state: State, limits: Mapping[str, Any], place: Any) -> list[tuple[s
     return found
 
 
+def _grown(state: State, place: Any) -> list[int]:
+    """The laps in which more hosts stand there than when this one began. What a look has found may be heard
+    when its wave is over; what was there before was allowed to be."""
+    return [
+        lap
+        for lap, counts in sorted(state.laps.items())
+        if counts[place] > state.stood.get(lap, Tally())[place]
+    ]
+
+
 def _words(scope: str) -> str:
     return "a wave" if scope == "wave" else "all"
 
 
 def _trip(
-    state: State, counter: Counter, scope: str, lap: int, number: int, limit: int, reason: str, gate: str = ""
+    state: State,
+    counter: Counter,
+    scope: str,
+    lap: int,
+    number: int,
+    limit: int,
+    reason: str,
+    grown: list[int],
+    gate: str = "",
 ) -> dict[str, Any]:
+    """grown: the laps that it is about. The present one goes back with them: it began because those before
+    it were well."""
     body = {"counter": str(counter), "scope": scope, "lap": lap, "number": number, "limit": limit}
-    shown = {**body, "action": str(state.on_fail), "reason": reason}
+    action = state.on_fail(state.lap if state.lap in grown else max(grown, default=state.lap))
+    shown = {**body, "laps": sorted({*grown, state.lap}), "action": str(action), "reason": reason}
     return {**shown, "gate": gate} if gate else shown
 
 

@@ -46,7 +46,7 @@ class Type(Word):
     MEASURED = "measured"  # gate, attempt, value or no_data, evidence
     INQUIRY = "inquiry"  # when: the gates of that kind are asked from here
     VERDICT = "verdict"  # gate, hosts, attempt, evidence
-    TRIPPED = "tripped"  # counter, scope, number, limit, action
+    TRIPPED = "tripped"  # counter, scope, number, limit, action, laps: what rollback_wave is about
     BACK = "back"  # the rollback begins: scope, why, block
     BLOCK = "block"  # act
     BLOCKED = "blocked"  # act

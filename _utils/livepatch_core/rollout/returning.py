@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any
 
 from livepatch_core.rollout.answers import is_heard_first
@@ -21,22 +22,22 @@ def begin(state: State) -> Write:
     come down when they are back."""
     wanted = state.back_wanted
     assert wanted is not None
-    names = [name for name in concerned(state, wanted.scope) if name not in wanted.keep]
+    names = [name for name in concerned(state, wanted.scope, wanted.laps) if name not in wanted.keep]
     landed = {name for name in names if has_landed(state, name)}
     body: dict[str, Any] = {"scope": wanted.scope, "block": wanted.block, "why": wanted.why}
     stay = {"stay": sorted(landed)} if landed else {}
     return Write(Type.BACK, {**body, "hosts": [name for name in names if name not in landed], **stay})
 
 
-def concerned(state: State, scope: str) -> list[str]:
-    """Whom a rollback is about. ``wave``: the newest one in which any was approved; the one that has begun
-    need have nobody yet."""
+def concerned(state: State, scope: str, laps: Collection[int] = ()) -> list[str]:
+    """Whom a rollback is about. ``wave``: these laps, or the newest one in which any was approved; the one
+    that has begun need have nobody yet."""
     approved = {name: host for name, host in state.hosts.items() if host.forward_rev}
-    newest = max((host.lap for host in approved.values()), default=-1)
+    wanted = laps or {max((host.lap for host in approved.values()), default=-1)}
     return [
         name
         for name, host in approved.items()
-        if (scope == "all" or host.lap == newest) and host.place is not Place.ROLLED_BACK
+        if (scope == "all" or host.lap in wanted) and host.place is not Place.ROLLED_BACK
     ]
 
 

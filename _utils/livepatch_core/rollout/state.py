@@ -71,12 +71,14 @@ class Host:
 
 @dataclass(frozen=True)
 class BackWanted:
-    """scope: ``all`` or ``wave``. keep: hosts that are left where they were approved to be since."""
+    """scope: ``all`` or ``wave``. keep: hosts that are left where they were approved to be since. laps: which
+    a stop takes for the wave; empty: the newest that was approved."""
 
     scope: str
     block: bool
     why: str
     keep: frozenset[str] = frozenset()
+    laps: frozenset[int] = frozenset()
 
 
 @dataclass
@@ -176,6 +178,7 @@ class State:
     digest: str = ""
     counts: Counter[Place] = field(default_factory=Counter)
     laps: dict[int, Counter[Place]] = field(default_factory=dict)
+    stood: dict[int, Counter[Place]] = field(default_factory=dict)  # laps, when the present one began
     occupied: Counter[str] = field(default_factory=Counter)
     returning: Counter[str] = field(default_factory=Counter)
     rounds: int = 0
@@ -252,9 +255,8 @@ class State:
             else self.plan.options.soak
         )
 
-    @property
-    def on_fail(self) -> OnFail:
-        canary = self.lap == CANARY and not self.in_late
+    def on_fail(self, lap: int) -> OnFail:
+        canary = lap == CANARY and lap < len(self.plan.waves)
         return self.plan.options.on_fail_canary if canary else self.plan.options.on_fail
 
     @property

@@ -8,9 +8,11 @@ from typing import Any
 import pytest
 
 from livepatch_core.errors import LivepatchError
-from livepatch_core.rollout import adoption, commands, driver, journal, owner, status, verbs
+from livepatch_core.rollout import adoption, commands, driver, journal, owner, returning, status, verbs
 from livepatch_core.rollout.clock import SystemClock
 from livepatch_core.rollout.commands import LEGAL, Order, may
+from livepatch_core.rollout.fleet import Verb
+from livepatch_core.rollout.fold import fold
 from livepatch_core.rollout.owner import OwnerKind
 from livepatch_core.rollout.records import Type
 from livepatch_core.rollout.state import State
@@ -344,3 +346,67 @@ def test_who_was_lost_in_a_rollback_is_verified_when_it_is_back(tmp_path: Path) 
     under.say("rollback")
     assert set(places(under.end()).values()) == {"rolled_back", "pending"}
     assert host["level"] == 1
+
+
+class Late:
+    """A canary is found sick by a look that was out when somebody said promote, and comes back when the next
+    wave has begun."""
+
+    def __init__(self, tmp_path: Path, **changes: Any) -> None:
+        self.plan = a_plan(thresholds=STRICT, **changes)
+        self.under = Under(tmp_path, self.plan, {self.plan.waves[0][0]: "sickens"})
+        self.publish = self.under.world.publish
+        self.under.world.publish = self.slow  # type: ignore[method-assign]
+
+    def slow(self, jid: str, verb: Verb, hosts: Any, arguments: Any) -> None:
+        self.publish(jid, verb, hosts, arguments)
+        world = self.under.world
+        if verb is not Verb.LOOK:
+            return
+        for entry in world.data["returns"][jid].values():
+            entry["at"] += 20
+        world.publish = self.publish  # type: ignore[method-assign]
+        self.under.say("promote")
+
+
+def test_a_wave_is_rolled_back_in_which_a_host_was_found_sick_late(tmp_path: Path) -> None:
+    late = Late(tmp_path, on_fail="rollback_wave", on_fail_canary="rollback_wave")
+    state = late.under.end()
+    assert [(trip.counter, trip.scope, state.lap) for trip in state.trips] == [("failed", "total", 1)]
+    moved = {name for name, host in state.hosts.items() if host.forward_rev}
+    assert set(late.plan.waves[0]) < moved, "the next wave had begun"
+    assert {places(state)[name] for name in moved} == {"rolled_back"}
+    assert all(host["level"] == 1 for host in late.under.world.data["hosts"].values())
+
+
+@pytest.mark.parametrize(("canary", "wave"), [("pause", "rollback_all"), ("rollback_all", "pause")])
+def test_what_a_stop_does_is_said_for_the_wave_of_the_host(tmp_path: Path, canary: str, wave: str) -> None:
+    late = Late(tmp_path, on_fail=wave, on_fail_canary=canary)
+    state = late.under.until(lambda state: bool(state.trips))
+    assert (state.lap, state.trips[0].action) == (1, canary)
+
+
+def test_what_was_allowed_to_stay_is_not_rolled_back_with_a_later_wave(tmp_path: Path) -> None:
+    """Of the waves before only those go back in which more has come since."""
+    plan = a_plan(thresholds=STRICT, on_fail="rollback_wave", on_fail_canary="pause")
+    under = Under(tmp_path, plan, {plan.waves[0][0]: "fails", plan.waves[1][0]: "fails"})
+    under.paused()
+    under.say("resume", acknowledge="failed")
+    state = under.end()
+    assert state.standing is Standing.ROLLED_BACK
+    assert {places(state)[name] for name in plan.waves[0]} == {"failed", "healthy"}
+    assert {places(state)[name] for name in plan.waves[1]} == {"rolled_back"}
+
+
+def test_a_stop_that_was_journaled_without_waves_means_what_it_meant(tmp_path: Path) -> None:
+    plan = a_plan(thresholds=STRICT, on_fail="rollback_wave")
+    under = Under(tmp_path, plan, {plan.waves[1][0]: "fails"})
+    under.end()
+    state = fresh("r", plan)
+    for record in journal.read(under.directory / journal.FILE_NAME):
+        if record.type == Type.TRIPPED:
+            assert record.body.pop("laps") == [1]
+        fold(state, record)
+        if record.type == Type.TRIPPED:
+            break
+    assert set(returning.begin(state).body["hosts"]) == set(plan.waves[1])
