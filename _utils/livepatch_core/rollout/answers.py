@@ -130,6 +130,7 @@ def settle(state: State, job: Job, name: str, place: Place, kind: str, text: str
     """Put a host where an answer says it stands, with what a round has to remember of it."""
     host, this = state.hosts[name], state.round
     back = this is not None and this.back
+    state.doubted.discard(name)
     if this is not None and name in this.members:
         if place is Place.MOVING:
             _look_again(state, this, job, name)
@@ -160,10 +161,11 @@ def _strayed(state: State, name: str, place: Place, kind: str, text: str) -> tup
 
 
 def is_heard_first(state: State, name: str) -> bool:
-    """Whether a rollback waits for what it comes to: it is on its way, or it did not come back from a restart
-    and may be between two kernels, with what was drained there away."""
+    """Whether a rollback waits for what it comes to: it is or may be on its way, or it did not come back from
+    a restart and may be between two kernels, with what was drained there away."""
     place = state.hosts[name].place
-    return place in ON_THEIR_WAY or (place is Place.LOST and name in state.strays)
+    lost = place is Place.LOST and name in state.strays
+    return place in ON_THEIR_WAY or lost or (place is Place.APPROVED and name in state.doubted)
 
 
 def recall_if_wanted(state: State, name: str) -> None:

@@ -230,7 +230,7 @@ def _back(state: State, body: Mapping[str, Any]) -> None:
     state.scope, state.block_wanted, state.cause = body["scope"], body["block"], body["why"]
     state.back_wanted = None
     state.recalled, state.back_approved = set(body["hosts"]), not body["hosts"]
-    state.stayed = set(body.get("stay", ()))
+    state.stayed, state.doubted = set(body.get("stay", ())), set(body.get("doubt", ()))
     for name in body["hosts"]:
         state.hosts[name].was, state.hosts[name].document = None, -1
         if name in state.strays:  # asked at once, and as long as from the start: it may be back by now

@@ -35,11 +35,13 @@ def drop_staged(state: State) -> None:
 
 
 def drop_unsent(state: State, doubtful: bool) -> None:
-    """Forget moves that were never sent; ``doubtful``: also those of which nobody knows."""
+    """Forget moves that were never sent; ``doubtful``: also those of which nobody knows, but for hosts that
+    are heard first."""
     over = [
         jid
         for jid, job in state.jobs.items()
         if job.purpose == "move" and job.t is None and (doubtful or not job.doubtful)
+        if state.doubted.isdisjoint(job.pending)
     ]
     for jid in over:
         del state.jobs[jid]

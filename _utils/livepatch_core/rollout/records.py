@@ -47,7 +47,7 @@ class Type(Word):
     INQUIRY = "inquiry"  # when: the gates of that kind are asked from here
     VERDICT = "verdict"  # gate, hosts, attempt, evidence
     TRIPPED = "tripped"  # counter, scope, number, limit, action, laps: what rollback_wave is about
-    BACK = "back"  # the rollback begins: scope, why, block
+    BACK = "back"  # the rollback begins: scope, why, block, hosts; stay, doubt: of them
     BLOCK = "block"  # act
     BLOCKED = "blocked"  # act
     RELEASED = "released"  # what was in testing no longer is

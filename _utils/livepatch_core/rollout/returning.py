@@ -6,6 +6,7 @@ from collections.abc import Collection
 from typing import Any
 
 from livepatch_core.rollout.answers import is_heard_first
+from livepatch_core.rollout.fleet import Verb
 from livepatch_core.rollout.limits import next_back
 from livepatch_core.rollout.model import Grant
 from livepatch_core.rollout.records import Type
@@ -23,10 +24,15 @@ def begin(state: State) -> Write:
     wanted = state.back_wanted
     assert wanted is not None
     names = [name for name in concerned(state, wanted.scope, wanted.laps) if name not in wanted.keep]
-    landed = {name for name in names if has_landed(state, name)}
+    open_ = may_have_left(state)
+    doubt = [name for name in names if name in open_]
+    landed = {name for name in names if has_landed(state, name) and name not in doubt}
     body: dict[str, Any] = {"scope": wanted.scope, "block": wanted.block, "why": wanted.why}
-    stay = {"stay": sorted(landed)} if landed else {}
-    return Write(Type.BACK, {**body, "hosts": [name for name in names if name not in landed], **stay})
+    if landed:
+        body["stay"] = sorted(landed)
+    if doubt:
+        body["doubt"] = doubt
+    return Write(Type.BACK, {**body, "hosts": [name for name in names if name not in landed]})
 
 
 def concerned(state: State, scope: str, laps: Collection[int] = ()) -> list[str]:
@@ -39,6 +45,17 @@ def concerned(state: State, scope: str, laps: Collection[int] = ()) -> list[str]
         for name, host in approved.items()
         if (scope == "all" or host.lap in wanted) and host.place is not Place.ROLLED_BACK
     ]
+
+
+def may_have_left(state: State) -> set[str]:
+    """Hosts of which nobody knows yet whether they were told to start another kernel."""
+    return {
+        name
+        for job in state.jobs.values()
+        if (job.verb is Verb.LEAVE and job.doubtful) or job.purpose == "doubt"
+        for name in job.pending
+        if state.hosts[name].restarts and state.hosts[name].place is Place.APPROVED
+    }
 
 
 def has_landed(state: State, name: str) -> bool:

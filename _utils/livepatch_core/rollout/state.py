@@ -213,6 +213,7 @@ class State:
     cause: str = ""  # why it is rolled back
     recalled: set[str] = field(default_factory=set)  # hosts in the scope of the rollback
     stayed: set[str] = field(default_factory=set)  # in it too, but on a kernel that only a restart ends
+    doubted: set[str] = field(default_factory=set)  # in it too, and may have left: heard first
     strays: dict[str, float] = field(default_factory=dict)  # not back from a restart: waited for until
     back_approved: bool = False
     block_wanted: bool = False

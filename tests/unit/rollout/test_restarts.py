@@ -337,6 +337,77 @@ def test_a_canary_that_comes_back_after_the_rollback_began_is_undrained(tmp_path
     assert not found["drained"] and len(found["commands"]) == 1, "it is told to finish, and nothing else"
 
 
+class Dies(Exception):
+    """The process that drives, in the middle of an act."""
+
+
+def dies_at_leave(tmp_path: Path, **ways: str) -> tuple[Under, str]:
+    """Its order to leave has gone out, and nobody has recorded that. The victim."""
+    plan = restarted(waves=["100%"])
+    victim = plan.waves[1][0]
+    under = Under(tmp_path, plan, {victim: ways.get("victim", "well")})
+    publish = under.world.publish
+
+    def dying(jid: str, verb: Verb, hosts: Any, arguments: Any) -> None:
+        publish(jid, verb, hosts, arguments)
+        if verb is Verb.LEAVE and victim in hosts:
+            raise Dies
+
+    under.world.publish = dying  # type: ignore[method-assign]
+    with pytest.raises(Dies):
+        under.end()
+    under.world.publish = publish  # type: ignore[method-assign]
+    return under, victim
+
+
+@pytest.mark.parametrize("seconds", [0, 10, 25, 60, 200])
+@pytest.mark.parametrize("way", ["well", "quiet", "slow"])
+def test_a_rollback_hears_first_who_may_have_left(tmp_path: Path, way: str, seconds: float) -> None:
+    """It was called rolled back, and came up with another kernel and its guests away."""
+    under, victim = dies_at_leave(tmp_path, victim=way)
+    under.world.data["now"] += seconds
+    under.say("rollback")
+    state = under.end()
+    found = under.world.data["hosts"][victim]
+    assert not found["drained"] and found["kernel"] == KERNEL, "an order to boot is not taken back"
+    assert places(state)[victim] == "needs_reboot" and KERNEL in state.hosts[victim].text
+    assert found["rev"] == found["booted"][0], "it was told nothing while it was away"
+    assert state.standing is Standing.ROLLBACK_FAILED
+
+
+@pytest.mark.parametrize("way", ["well", "quiet"])
+def test_a_rollback_waits_for_the_look_at_who_may_have_left(tmp_path: Path, way: str) -> None:
+    under, victim = dies_at_leave(tmp_path, victim=way)
+    under.world.data["returns"] = {}  # what it answered is lost
+    under.until(lambda state: any(job.purpose == "doubt" for job in state.jobs.values()))
+    under.say("rollback")
+    state = under.end()
+    assert places(state)[victim] == "needs_reboot"
+    assert not under.world.data["hosts"][victim]["drained"]
+
+
+@pytest.mark.parametrize("way", ["misses", "fails"])
+def test_a_rollback_takes_back_who_has_not_left(tmp_path: Path, way: str) -> None:
+    under, victim = dies_at_leave(tmp_path, victim=way)
+    under.say("rollback")
+    state = under.end()
+    found = under.world.data["hosts"][victim]
+    assert places(state)[victim] == "rolled_back" and not found["booted"] and not found["drained"]
+    assert found["rev"] == state.hosts[victim].rev
+
+
+def test_a_rollback_that_was_journaled_without_doubts_means_what_it_meant(tmp_path: Path) -> None:
+    under, victim = dies_at_leave(tmp_path)
+    under.say("rollback")
+    under.until(lambda state: state.standing is Standing.ROLLING_BACK)
+    state = new_state("r", status.read_plan(under.directory))
+    for record in journal.read(under.directory / journal.FILE_NAME):
+        if record.type == Type.BACK:
+            assert victim in record.body.pop("doubt")
+        fold(state, record)
+    assert not [job for job in state.jobs.values() if job.verb is Verb.LEAVE and victim in job.pending]
+
+
 def test_a_rollback_names_who_never_came_back(tmp_path: Path) -> None:
     plan, victim = lost_canary(late_for=3600)
     under = Under(tmp_path, plan, {victim: "dies"})
