@@ -111,6 +111,8 @@ def _round(state: State, body: Mapping[str, Any]) -> None:
         state.round = Round(state.rounds, members, back=True, open=len(members))
         return
     names = [name for _, hosts in body["jobs"] for name in hosts]
+    for name in body.get("strays", ()):
+        state.strays.pop(name, None)
     for name in names:
         state.put_in_lap(name, Place.STAGING)
     state.round = Round(state.rounds, dict.fromkeys(names), open=len(names))

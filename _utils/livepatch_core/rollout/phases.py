@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from datetime import datetime, timezone
-from typing import Optional
+from typing import Any, Optional
 
 from livepatch_core.rollout import inquiries
 from livepatch_core.rollout.clock import Now
@@ -84,7 +84,10 @@ def _dispatch(state: State, now: Now) -> Step | Rest:
             "their domains: retry, skip or roll back those"
         )
         return Write(Type.PAUSED, {"reason": reason})
-    return Write(Type.ROUND, {"round": state.rounds + 1}, tuple(_by_method(state, chosen)))
+    body: dict[str, Any] = {"round": state.rounds + 1}
+    if again := [name for name in chosen if name in state.strays]:
+        body["strays"] = again
+    return Write(Type.ROUND, body, tuple(_by_method(state, chosen)))
 
 
 def _by_method(state: State, names: Iterable[str]) -> Iterator[Batch]:

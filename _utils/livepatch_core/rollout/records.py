@@ -31,7 +31,7 @@ class Type(Word):
     COMMAND = "command"  # an operator's verb, obeyed: id, verb, who, why, arguments
     REFUSED = "refused"  # one that was not: id, verb, who, why, reason
     PHASE = "phase"  # phase, wave, lap
-    ROUND = "round"  # hosts dispatched together: round; jobs that stage them, or back and hosts
+    ROUND = "round"  # hosts dispatched together: round; jobs that stage them, or back and hosts; strays
     HOSTS = "hosts"  # hosts that were decided without asking them: to
     APPROVE = "approve"  # act, hosts, grants, round or back
     APPROVED = "approved"  # act, ledger_id, rev, documents

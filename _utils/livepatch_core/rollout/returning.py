@@ -8,7 +8,7 @@ from typing import Any
 from livepatch_core.rollout.answers import is_heard_first
 from livepatch_core.rollout.fleet import Verb
 from livepatch_core.rollout.limits import next_back
-from livepatch_core.rollout.model import Grant
+from livepatch_core.rollout.model import Grant, way_back
 from livepatch_core.rollout.records import Type
 from livepatch_core.rollout.state import State
 from livepatch_core.rollout.states import Place, Standing
@@ -99,19 +99,21 @@ def _approve(state: State) -> Write:
         if name in state.recalled and host.document < 0:
             groups.setdefault((host.before, host.build), []).append(name)
     (level, build), names = next(iter(sorted(groups.items())))
-    grants = {build: _grant(state, build, level)}
+    grant = _grant(state, build, level)
     body: dict[str, Any] = {
         "act": f"{state.id}/{state.act_count + 1}",
         "hosts": names,
-        "grants": {build: [one.level, one.sha256] for build, one in grants.items()},
-        "level": level,
+        "grants": {build: [grant.level, grant.sha256]},
+        "level": grant.level,
     }
     return Write(Type.APPROVE, body)
 
 
 def _grant(state: State, build: str, level: int) -> Grant:
     """Any kernel build can go back to 0; of one that no plan knew there is nothing else."""
-    return Grant(0, None) if level == 0 else state.plan.back[build][level]
+    levels = state.plan.back.get(build, {})
+    nearest = way_back(levels, level)
+    return levels[nearest] if nearest else Grant(0, None)
 
 
 def _end(state: State) -> dict[str, str]:

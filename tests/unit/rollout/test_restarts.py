@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from livepatch_core.rollout import adoption, collect, journal, restarts, status
+from livepatch_core.rollout import adoption, collect, journal, restarts, returning, status
 from livepatch_core.rollout.fleet import Verb
 from livepatch_core.rollout.fold import fold
 from livepatch_core.rollout.model import Grant, Method, Plan
@@ -16,7 +16,8 @@ from livepatch_core.rollout.records import Type
 from livepatch_core.rollout.state import Round, State
 from livepatch_core.rollout.state import begin as new_state
 from livepatch_core.rollout.states import Standing
-from tests.unit.rollout.fleets import KERNEL, NEW_BUILD, NEW_LEVEL, fleet, host, plan_of, uncovered
+from livepatch_core.rollout.steps import Write
+from tests.unit.rollout.fleets import BUILDS, KERNEL, NEW_BUILD, NEW_LEVEL, fleet, host, plan_of, uncovered
 from tests.unit.rollout.simulated import (
     BOOT,
     LONG,
@@ -414,6 +415,45 @@ def test_a_rollback_names_who_never_came_back(tmp_path: Path) -> None:
     state = under.end()
     assert places(state)[victim] == "lost_after_patch" and under.world.monotonic() < 8000
     assert victim in state.reason and "livepatch_restart.finish" in state.reason
+
+
+@pytest.mark.parametrize("before", [0, 1])
+def test_one_that_was_given_up_and_tried_again_is_no_stray_any_more(tmp_path: Path, before: int) -> None:
+    """Lost once more in its soak it runs its new kernel: nobody has to wait for it, or to finish it."""
+    verdict = "patched" if before else "unpatched"
+    facts = {"build_id": BUILDS[0], "level": before, "verdict": verdict}
+    hosts = [uncovered(f"hv{number}", domain=f"rack{number % 2}", **facts) for number in range(4)]
+    given = {"method": "kexec", "waves": ["100%"], "thresholds": STRICT, "late_for": 600, "soak": 3000}
+    plan = plan_of(hosts, {**OPTIONS, **given})
+    victim = plan.waves[1][0]
+    under = Under(tmp_path, plan, {victim: "dies"})
+    under.until(lambda state: bool(state.trips) and not adoption.wanted(state))
+    found = under.world.data["hosts"][victim]
+    back = {"down": False, "leaves_at": None, "last": {}, "restart": None, "drained": False}
+    found.update(way="well", boots=found["boots"] + 1, **back)  # somebody has power cycled it
+    under.say("retry", acknowledge="lost")
+    state = under.until(lambda state: state.hosts[victim].place == "healthy")
+    assert victim not in state.strays
+    found["way"] = "deaf"
+    state = under.until(lambda state: state.hosts[victim].place == "lost_after_patch")
+    began = state.t
+    under.say("rollback")
+    state = under.end()
+    assert state.t - began < 600 and "livepatch_restart.finish" not in state.reason
+    assert places(state)[victim] == "needs_reboot"
+
+
+def test_a_level_that_nobody_knows_for_a_kernel_build_is_the_next_lower_one() -> None:
+    """At last 0: what takes a level away cannot be refused for want of one."""
+    state = new_state("r", mixed())
+    name = next(name for name, one in state.hosts.items() if not one.restarts)
+    state.hosts[name].forward_rev = 5
+    for build, level, found in ((NEW_BUILD, 3, 0), (BUILDS[0], 7, 1), (BUILDS[0], 1, 1), (BUILDS[0], 0, 0)):
+        state.hosts[name].before, state.hosts[name].build, state.hosts[name].document = level, build, -1
+        state.recalled, state.standing = {name}, Standing.ROLLING_BACK
+        wanted = returning.advance(state)
+        assert isinstance(wanted, Write)
+        assert (wanted.body["level"], wanted.body["grants"][build][0]) == (found, found)
 
 
 def test_one_that_is_lost_in_the_middle_of_a_rollback_is_waited_for(tmp_path: Path) -> None:
