@@ -482,7 +482,7 @@ def rollback(rollout_id=None, scope="all", block=None, why=None, display_progres
     """
     Take the hosts back to the levels they came from: approved first and at once, also for hosts that are
     away; then dispatched under the same limits, and verified. Also after it has ended; hosts that somebody
-    has approved for another level since are then left there, and named.
+    has approved for another level or kernel since are then left there, and named.
 
     rollout_id
         The rollout; by default the one that is active.

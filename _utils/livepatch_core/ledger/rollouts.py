@@ -54,13 +54,20 @@ def frozen(state_dir: Path, minions: Collection[str]) -> dict[str, str]:
 def approved(state_dir: Path, minions: Collection[str]) -> dict[str, dict[str, int]]:
     """What each of them is approved for, by kernel build; those that have no approval are not in it. Raises
     LivepatchError (journal)."""
-    with reading(ledger_file(state_dir)) as connection:
-        documents = _documents(connection, minions) if connection is not None else []
     return {
-        name: {build: one["level"] for build, one in document["builds"].items()}
-        for document in documents
-        for name in document["hosts"]
+        name: {build: one.level for build, one in grants.items()}
+        for name, grants in approvals(state_dir, minions).items()
     }
+
+
+def approvals(state_dir: Path, minions: Collection[str]) -> dict[str, Grants]:
+    """The same with the rev at which each was said. Raises LivepatchError (journal)."""
+    wanted = set(minions)
+    with reading(ledger_file(state_dir)) as connection:
+        if connection is None:
+            return {}
+        rows = connection.execute("SELECT minion, builds FROM approval JOIN grants USING (digest)")
+        return {minion: decode_grants(text) for minion, text in rows if minion in wanted}
 
 
 def _found(connection: sqlite3.Connection, request: str) -> Optional[int]:

@@ -16,6 +16,7 @@ from livepatch_core.catalog.settings import Master
 from livepatch_core.durable import make_directory, write_atomically
 from livepatch_core.errors import LivepatchError
 from livepatch_core.ledger import rollouts
+from livepatch_core.ledger.model import Grants
 from livepatch_core.rollout import (
     adoption,
     commands,
@@ -33,7 +34,7 @@ from livepatch_core.rollout.model import Group, Method, Plan
 from livepatch_core.rollout.obeyed import named
 from livepatch_core.rollout.owner import OwnerKind
 from livepatch_core.rollout.records import Type
-from livepatch_core.rollout.state import State
+from livepatch_core.rollout.state import Host, State
 from livepatch_core.rollout.states import TROUBLED, Phase, Place, Standing
 from livepatch_core.words import Kind
 
@@ -152,27 +153,38 @@ def command(
 
 
 def taken_on(master: Master, directory: Path, scope: str) -> dict[str, int]:
-    """Hosts of a rollout that has ended which somebody has approved for another level since, and that level:
-    its way back would be the newest word about them. Raises LivepatchError (superseded) where no other is
-    left, journal where the ledger cannot be read."""
+    """Hosts of a rollout that has ended which somebody has approved for another level or kernel since, and
+    that level: its way back would be the newest word about them. Raises LivepatchError (superseded) where no
+    other is left, journal where the ledger cannot be read."""
     state = status.read(directory)
     if not state.ended:
         return {}
     names = [one for one in returning.concerned(state, scope) if not returning.has_landed(state, one)]
-    approved, since = rollouts.approved(master.state_dir, names), dict[str, int]()
-    for name in names:
-        host, level = state.hosts[name], approved.get(name, {}).get(state.hosts[name].build)
-        grant = state.target(host)
-        if level is not None and grant is not None and level not in (grant.level, host.before):
-            since[name] = level
+    approvals = rollouts.approvals(master.state_dir, names)
+    found = {name: _said_since(state, state.hosts[name], approvals.get(name, {})) for name in names}
+    since = {name: level for name, level in found.items() if level is not None}
     if since and len(since) == len(names):
         raise LivepatchError(
             Kind.SUPERSEDED,
             f"All {len(names)} hosts of rollout {state.id} that could go back are approved for another level "
-            f"since ({named(since)}); nothing was changed.",
+            f"or kernel since ({named(since)}); nothing was changed.",
             remedy="Roll back what took them there first, or approve a level (livepatch_ledger.approve).",
         )
     return since
+
+
+def _said_since(state: State, host: Host, grants: Grants) -> Optional[int]:
+    """The level that a host was approved for by somebody else after this rollout; None where it was not. For
+    another kernel: the highest that it can have there."""
+    here, target = grants.get(host.build), state.target(host)
+    own = {host.before, *([target.level] if target is not None else [])}
+    newer = here is not None and (here.since is None or here.since > host.forward_rev)
+    if here is not None and newer and here.level not in own:
+        return here.level
+    newest = {build: one.level for build, one in grants.items() if one.since is None}
+    known = {host.build, host.kernel, *state.plan.arrivals.get(host.kernel, {})}
+    elsewhere = host.build not in newest and not known.issuperset(newest)
+    return max(newest.values()) if elsewhere else None
 
 
 def pause(directory: Path, who: str, clock: Clock) -> None:

@@ -24,10 +24,12 @@ from livepatch_core.rollout.states import Place
 from livepatch_core.words import Kind
 from tests.unit.catalog.modules import master_in
 from tests.unit.ledger.grants import BY
-from tests.unit.rollout.fleets import fleet, host, plan_of
+from tests.unit.rollout.fleets import BUILDS, KERNEL, NEW_BUILD, NEW_LEVEL, fleet, host, plan_of, uncovered
 from tests.unit.rollout.simulated import World, begin, drive, new_world
+from tests.unit.rollout.test_restarts import OPTIONS as RESTARTS
 
 CLOCK = SystemClock()
+ELSEWHERE = {KERNEL: Grant(0, None), NEW_BUILD: Grant(NEW_LEVEL, "e" * 64)}
 FAILS: dict[str, Any] = {"on_fail_canary": "pause", "waves": ["100%"], "late": "report"}
 
 
@@ -141,6 +143,40 @@ def test_who_was_taken_on_since_stays_there(master: Master) -> None:
     assert places == ["healthy", "rolled_back", "rolled_back", "rolled_back"]
     assert f"1 hosts stay where they were approved to be since ({names[0]}: level 3)" in state.reason
     assert world.data["hosts"][names[0]]["level"] == 2, "nobody told it anything"
+
+
+def stayed(master: Master) -> tuple[Path, World, str]:
+    """A rollout by kexec that has ended; one host never left its kernel."""
+    facts = {"build_id": BUILDS[0], "level": 1, "verdict": "patched"}
+    hosts = [uncovered(f"hv{number}", domain=f"rack{number % 2}", **facts) for number in range(4)]
+    plan = plan_of(hosts, {**RESTARTS, "method": "kexec", "waves": ["100%"]})
+    victim = plan.waves[1][0]
+    directory, world = started(master, plan, **{victim: "fails"})
+    approve(master, [victim], {BUILDS[0]: Grant(2, "2" * 64)}, BY)  # an earlier rollout, which failed there
+    drive(directory, world)
+    approve(master, [victim], ELSEWHERE, BY)  # as this one has
+    return directory, world, victim
+
+
+def test_who_never_left_its_kernel_and_was_taken_on_since_stays_there(master: Master) -> None:
+    directory, world, victim = stayed(master)
+    assert victim not in verbs.taken_on(master, directory, "all"), "what it had before is nobody's word since"
+    approve(master, [victim], {BUILDS[0]: Grant(3, "3" * 64)}, BY)
+    with pytest.raises(LivepatchError, match=f"{victim}: level 3") as refused:
+        verbs.taken_on(master, directory, "all")
+    assert refused.value.kind is Kind.SUPERSEDED, "the others run their new kernel"
+
+
+def test_who_was_taken_to_another_kernel_since_stays_there(master: Master) -> None:
+    """What it was approved for in its old one stands beside that, and is no word about where it is."""
+    directory, world, _ = ended(master)
+    name = next(iter(status.read(directory).hosts))
+    approve(master, [name], ELSEWHERE, BY)
+    world.data["hosts"][name].update(build=NEW_BUILD, kernel=KERNEL, level=NEW_LEVEL, boots=2)
+    assert verbs.taken_on(master, directory, "all") == {name: NEW_LEVEL}
+    state = rolled_back(master, directory, world)
+    assert str(state.standing) == "rolled_back" and name in state.reason
+    assert world.data["hosts"][name]["level"] == NEW_LEVEL
 
 
 def test_nobody_left_to_roll_back(master: Master) -> None:
