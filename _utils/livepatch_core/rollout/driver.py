@@ -347,7 +347,8 @@ class Driver:
         """The hosts' documents as the ledger hands them out: it keeps what they had for other kernel
         builds."""
         wanted = self.state.acts[act]
-        said = self.fleet.approve(act, wanted.hosts, wanted.grants)
+        by = self.state.back_by if wanted.level is not None else {}
+        said = self.fleet.approve(act, wanted.hosts, wanted.grants, by)
         plain = [{"hosts": None, "builds": {build: _grant(one) for build, one in wanted.grants.items()}}]
         documents = said.get("documents") or plain
         if len(documents) == 1:
@@ -360,7 +361,7 @@ class Driver:
         act, grants = f"{self.state.id}/block", self.state.plan.grants
         for level in sorted({one.level for one in grants.values()} - {0}):
             builds = sorted(build for build, one in grants.items() if one.level == level)
-            self.fleet.block(act, level, builds, self.state.cause)
+            self.fleet.block(act, level, builds, self.state.back_by)
         self.write(Type.BLOCKED, {"act": act})
 
     def _measure(self, name: str) -> None:

@@ -48,17 +48,20 @@ class Fleet(Protocol):
         """Until something may have happened (a hint: an event, a command file), or so long."""
         ...
 
-    def approve(self, act: str, hosts: Sequence[str], grants: Mapping[str, Grant]) -> Mapping[str, Any]:
+    def approve(
+        self, act: str, hosts: Sequence[str], grants: Mapping[str, Grant], by: Mapping[str, str]
+    ) -> Mapping[str, Any]:
         """Write approvals; durable when it returns: {"ledger_id", "rev"}. The same ``act`` again returns the
-        same rev and writes nothing (the ledger remembers the act)."""
+        same rev and writes nothing (the ledger remembers the act). by: ``who`` and ``why``, where that is not
+        who drives the rollout and why it was started."""
         ...
 
     def frozen(self, hosts: Sequence[str]) -> Mapping[str, str]:
         """Which of these hosts are frozen now, and the sentence that says so."""
         ...
 
-    def block(self, act: str, level: int, builds: Sequence[str], why: str) -> None:
-        """Block a level for the fleet; again with the same ``act``: nothing."""
+    def block(self, act: str, level: int, builds: Sequence[str], by: Mapping[str, str]) -> None:
+        """Block a level for the fleet; again with the same ``act``: nothing. by: as for ``approve``."""
         ...
 
     def measure(self, gate: Gate, hosts: Sequence[str]) -> Mapping[str, Any]:

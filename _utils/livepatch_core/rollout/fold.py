@@ -230,6 +230,7 @@ def _tripped(state: State, body: Mapping[str, Any]) -> None:
 
 def _back(state: State, body: Mapping[str, Any]) -> None:
     state.scope, state.block_wanted, state.cause = body["scope"], body["block"], body["why"]
+    state.back_who = state.back_wanted.who if state.back_wanted is not None else ""
     state.back_wanted = None
     state.recalled, state.back_approved = set(body["hosts"]), not body["hosts"]
     state.stayed, state.doubted = set(body.get("stay", ())), set(body.get("doubt", ()))

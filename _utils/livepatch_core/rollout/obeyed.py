@@ -133,7 +133,7 @@ def _rollback(state: State, body: Mapping[str, Any], given: Mapping[str, Any]) -
     if keep:
         reason += f"; {len(keep)} hosts stay where they were approved to be since ({named(keep)})"
     state.back_wanted = BackWanted(
-        given.get("scope", "all"), bool(given.get("block")), reason, frozenset(keep)
+        given.get("scope", "all"), bool(given.get("block")), reason, frozenset(keep), who=body["who"]
     )
     state.stand(Standing.PAUSED, reason)
 

@@ -21,6 +21,7 @@ from livepatch_core.errors import LivepatchError
 from livepatch_core.ledger import model as ledger_model
 from livepatch_core.ledger import rollouts as ledger_rollouts
 from livepatch_core.rollout import events, measuring, payloads
+from livepatch_core.rollout.clock import iso
 from livepatch_core.rollout.fleet import MOST_HOSTS, FleetError, Verb
 from livepatch_core.rollout.model import Gate, Grant
 from livepatch_core.words import Kind
@@ -294,25 +295,29 @@ class SaltFleet:
 
     # -- ledger and catalog
 
-    def approve(self, act: str, hosts: Sequence[str], grants: Mapping[str, Grant]) -> Mapping[str, Any]:
+    def approve(
+        self, act: str, hosts: Sequence[str], grants: Mapping[str, Grant], by: Mapping[str, str]
+    ) -> Mapping[str, Any]:
         wanted = {build: ledger_model.Grant(one.level, one.sha256) for build, one in grants.items()}
-        return ledger_rollouts.approve_once(self._master, act, hosts, wanted, self._author())
+        author = self._author(by)
+        author = replace(author, why=f"rollout {self._rollout}: {author.why}")
+        return ledger_rollouts.approve_once(self._master, act, hosts, wanted, author)
 
     def frozen(self, hosts: Sequence[str]) -> Mapping[str, str]:
         return ledger_rollouts.frozen(self._master.state_dir, hosts)
 
-    def block(self, act: str, level: int, builds: Sequence[str], why: str) -> None:
+    def block(self, act: str, level: int, builds: Sequence[str], by: Mapping[str, str]) -> None:
         """What is blocked already stays so: that is what was asked for."""
-        by = replace(self._author(), why=why)
         for build in builds:
             if not payloads.is_blocked(self._master, build, level):
-                block_level(self._master, level, build, None, by)
+                block_level(self._master, level, build, None, self._author(by))
 
     def in_testing(self, build_id: str, level: int) -> bool:
         return payloads.in_testing(self._master, build_id, level)
 
-    def _author(self) -> Author:
-        return replace(self._by, why=f"rollout {self._rollout}: {self._by.why}")
+    def _author(self, by: Mapping[str, str]) -> Author:
+        """Of what is written now, which may be days after the order to begin."""
+        return replace(self._by, **by, at=iso(time.time()))
 
     # -- the rest
 

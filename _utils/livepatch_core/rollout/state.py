@@ -72,13 +72,14 @@ class Host:
 @dataclass(frozen=True)
 class BackWanted:
     """scope: ``all`` or ``wave``. keep: hosts that are left where they were approved to be since. laps: which
-    a stop takes for the wave; empty: the newest that was approved."""
+    a stop takes for the wave; empty: the newest that was approved. who: empty where it has stopped itself."""
 
     scope: str
     block: bool
     why: str
     keep: frozenset[str] = frozenset()
     laps: frozenset[int] = frozenset()
+    who: str = ""
 
 
 @dataclass
@@ -211,6 +212,7 @@ class State:
     back_wanted: Optional[BackWanted] = None  # a rollback that is to begin
     scope: str = ""  # of the rollback: wave or all
     cause: str = ""  # why it is rolled back
+    back_who: str = ""  # who ordered that; empty: it has stopped itself
     recalled: set[str] = field(default_factory=set)  # hosts in the scope of the rollback
     stayed: set[str] = field(default_factory=set)  # in it too, but on a kernel that only a restart ends
     doubted: set[str] = field(default_factory=set)  # in it too, and may have left: heard first
@@ -234,6 +236,11 @@ class State:
     def forward(self) -> bool:
         """Whether hosts may be dispatched to the new level: the one question in front of every such act."""
         return self.standing is Standing.RUNNING and self.trip is None
+
+    @property
+    def back_by(self) -> dict[str, str]:
+        """The author of what the rollback writes; without ``who`` whoever drives it."""
+        return {"why": self.cause, **({"who": self.back_who} if self.back_who else {})}
 
     @property
     def in_late(self) -> bool:

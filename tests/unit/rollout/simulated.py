@@ -86,6 +86,7 @@ class World:
         self.waited: Callable[[float], None] = lambda now: None
         self.watch: Callable[[str, Any], None] = lambda act, what: None
         self.told: list[tuple[str, Mapping[str, Any]]] = []
+        self.authors: list[tuple[str, int, Mapping[str, str]]] = []  # of approvals and blocks: act, level
         self.broken = 0  # publications that fail from here on
         if ways is None:
             self.data: dict[str, Any] = json.loads(path.read_text())
@@ -144,7 +145,10 @@ class World:
         self.data["now"] = min([soonest, *due])
         self.waited(self.time())
 
-    def approve(self, act: str, hosts: Sequence[str], grants: Mapping[str, Grant]) -> Mapping[str, Any]:
+    def approve(
+        self, act: str, hosts: Sequence[str], grants: Mapping[str, Grant], by: Mapping[str, str]
+    ) -> Mapping[str, Any]:
+        self.authors += [(act, one.level, by) for one in grants.values()]
         self.watch("approve", (act, list(hosts), grants))
         builds = {build: {"level": one.level, "sha256": one.sha256} for build, one in grants.items()}
         if act not in self.data["acts"]:
@@ -158,7 +162,8 @@ class World:
     def frozen(self, hosts: Sequence[str]) -> Mapping[str, str]:
         return {name: why for name, why in self.frozen_hosts.items() if name in hosts}
 
-    def block(self, act: str, level: int, builds: Sequence[str], why: str) -> None:
+    def block(self, act: str, level: int, builds: Sequence[str], by: Mapping[str, str]) -> None:
+        self.authors.append((act, level, by))
         for build in builds:
             assert level > 0, "there is no level 0 that could be blocked"
             if [act, level, build] not in self.data["blocked"]:

@@ -410,3 +410,25 @@ def test_a_stop_that_was_journaled_without_waves_means_what_it_meant(tmp_path: P
         if record.type == Type.TRIPPED:
             break
     assert set(returning.begin(state).body["hosts"]) == set(plan.waves[1])
+
+
+# -- who it was ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("how", ["typed", "of itself"])
+def test_a_rollback_is_of_who_ordered_it(tmp_path: Path, how: str) -> None:
+    """Whoever drives it: an engine drives as who has started the rollout."""
+    strict = {"thresholds": STRICT, "on_fail": "rollback_all", "block_on_rollback": True}
+    plan = a_plan(**(strict if how == "of itself" else {}))
+    under = Under(tmp_path, plan, {plan.waves[1][0]: "fails"} if how == "of itself" else {})
+    if how == "typed":
+        under.until(at(Phase.SOAK, 1))
+        under.say("rollback", block=True)
+    state = under.end()
+    assert state.standing is Standing.ROLLED_BACK
+    wanted = {"who": "bob", "why": state.cause} if how == "typed" else {"why": state.cause}
+    assert "ticket 7" in state.cause or how != "typed"
+    for act, level, by in under.world.authors:
+        forward = level == 2 and not act.endswith("block")
+        assert by == ({} if forward else wanted), act
+    assert [act for act, _, _ in under.world.authors if act.endswith("block")]

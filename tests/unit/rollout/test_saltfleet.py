@@ -19,6 +19,7 @@ from livepatch_core.catalog.standing import promote
 from livepatch_core.errors import LivepatchError
 from livepatch_core.ledger.acts import freeze
 from livepatch_core.ledger.handout import hand_out
+from livepatch_core.ledger.show import show
 from livepatch_core.rollout import saltfleet
 from livepatch_core.rollout.fleet import FleetError, Verb
 from livepatch_core.rollout.model import Gate, GateType, Grant, When
@@ -330,9 +331,9 @@ def test_reading_is_not_repeated_without_a_reason(stand: Stand, master: Master) 
 
 def test_an_act_is_approved_once(stand: Stand, master: Master) -> None:
     fleet = fleet_of(stand, master)
-    first = fleet.approve("r1/1", ["a", "b"], {BUILD: GRANT})
-    assert fleet.approve("r1/1", ["a", "b"], {BUILD: GRANT}) == first
-    second = fleet.approve("r1/11", ["a"], {BUILD: GRANT})
+    first = fleet.approve("r1/1", ["a", "b"], {BUILD: GRANT}, {})
+    assert fleet.approve("r1/1", ["a", "b"], {BUILD: GRANT}, {}) == first
+    second = fleet.approve("r1/11", ["a"], {BUILD: GRANT}, {})
     assert second["rev"] == first["rev"] + 1
     handed = hand_out(master.state_dir, "b")
     assert (handed["rev"], handed["ledger_id"]) == (first["rev"], first["ledger_id"])
@@ -342,8 +343,8 @@ def test_an_act_is_approved_once(stand: Stand, master: Master) -> None:
 def test_documents_are_what_the_pillar_hands_out(stand: Stand, master: Master) -> None:
     """Hosts that had something for another kernel build keep it, so theirs are other documents."""
     fleet = fleet_of(stand, master)
-    fleet.approve("r0/1", ["a"], {"ff" * 20: GRANT})
-    found = fleet.approve("r1/1", ["a", "b"], {BUILD: GRANT})["documents"]
+    fleet.approve("r0/1", ["a"], {"ff" * 20: GRANT}, {})
+    found = fleet.approve("r1/1", ["a", "b"], {BUILD: GRANT}, {})["documents"]
     by_host = {host: one["builds"] for one in found for host in one["hosts"]}
     assert by_host == {name: hand_out(master.state_dir, name)["builds"] for name in ("a", "b")}
     assert len(by_host["a"]) == 2
@@ -353,8 +354,8 @@ def test_hosts_that_had_the_same_at_different_revs_are_told_together(stand: Stan
     """The waves of an earlier rollout do not make a job each; the earliest rev is said of all."""
     fleet = fleet_of(stand, master)
     for number, host in enumerate("bca", 1):
-        fleet.approve(f"r0/{number}", [host], {"ff" * 20: GRANT})
-    (found,) = fleet.approve("r1/1", ["a", "b", "c"], {BUILD: GRANT})["documents"]
+        fleet.approve(f"r0/{number}", [host], {"ff" * 20: GRANT}, {})
+    (found,) = fleet.approve("r1/1", ["a", "b", "c"], {BUILD: GRANT}, {})["documents"]
     assert found["hosts"] == ["a", "b", "c"]
     assert found["builds"]["ff" * 20]["since"] == 1
     assert "since" not in found["builds"][BUILD]
@@ -373,8 +374,25 @@ def test_a_level_is_blocked_once(stand: Stand, master: Master) -> None:
     published(master, 1)
     fleet = fleet_of(stand, master)
     for _ in range(2):
-        fleet.block("r1/block", 1, [BUILD], "it crashes hosts")
+        fleet.block("r1/block", 1, [BUILD], {"why": "it crashes hosts"})
     assert saltfleet.payloads.is_blocked(master, BUILD, 1)
+
+
+def test_an_approval_is_of_who_ordered_it_and_when(stand: Stand, master: Master) -> None:
+    """Whoever drives has started it, days ago perhaps."""
+    published(master, 1)
+    fleet = fleet_of(stand, master)
+    fleet.approve("r1/1", ["a"], {BUILD: GRANT}, {})
+    fleet.approve("r1/2", ["a"], {BUILD: Grant(0, None)}, {"who": "bob", "why": "rolled back by bob: stalls"})
+    fleet.approve("r1/3", ["a"], {BUILD: GRANT}, {"why": "2 hosts failed"})
+    fleet.block("r1/block", 1, [BUILD], {"who": "bob", "why": "rolled back by bob: stalls"})
+    entries = show(master.state_dir)["history"][::-1]
+    assert [(one["who"], one["why"]) for one in entries] == [
+        ("alice", "rollout r1: CVE-2026-1"),
+        ("bob", "rollout r1: rolled back by bob: stalls"),
+        ("alice", "rollout r1: 2 hosts failed"),
+    ]
+    assert all(one["at"] > BY.at for one in entries)
 
 
 def test_what_is_told_is_small_and_has_its_tag(stand: Stand, master: Master) -> None:
