@@ -763,8 +763,8 @@ def _command(verb, id, why, given, kwargs, args, display=None):
             wanted = verbs.arguments_of(given)
             if verb == "rollback":
                 wanted["keep"] = verbs.taken_on(master, directory, wanted.get("scope", "all"))
-            name, _ = verbs.command(directory, fleet, CLOCK, verb, by.who, by.why, wanted)
-            record = verbs.obeyed(directory, fleet, CLOCK, name, OBEYED_SECONDS)
+            order, _ = verbs.command(directory, fleet, CLOCK, verb, by.who, by.why, wanted)
+            record = verbs.obeyed(directory, fleet, CLOCK, order, OBEYED_SECONDS)
         return _obeyed(verb, master, directory, by, record, display)
 
     return _answer(act, kwargs, args)

@@ -138,9 +138,8 @@ def listing(folder: Path) -> list[dict[str, Any]]:
 
 def command(
     directory: Path, fleet: Fleet, clock: Clock, verb: str, who: str, why: str, arguments: Mapping[str, Any]
-) -> tuple[str, State]:
-    """Leave a command; where nobody drives the rollout, journal it here. Its id, and the state as far as
-    known.
+) -> tuple[commands.Command, State]:
+    """Leave a command; where nobody drives the rollout, journal it here. With the state as far as known.
 
     Raises LivepatchError where it makes no sense now; nothing is left then that could come later.
     """
@@ -148,8 +147,8 @@ def command(
     fleet.tell("command", {"verb": verb, "who": who})
     with owner.if_free(directory, OwnerKind.COMMAND, who, clock) as mine:
         if mine is None:
-            return given.id, status.read(directory)
-        return given.id, driver.settle(directory, fleet, clock, owner=mine)
+            return given, status.read(directory)
+        return given, driver.settle(directory, fleet, clock, owner=mine)
 
 
 def taken_on(master: Master, directory: Path, scope: str) -> dict[str, int]:
@@ -194,20 +193,41 @@ def pause(directory: Path, who: str, clock: Clock) -> None:
 
 
 def obeyed(
-    directory: Path, fleet: Fleet, clock: Clock, name: str, seconds: float
+    directory: Path, fleet: Fleet, clock: Clock, given: commands.Command, seconds: float
 ) -> Optional[dict[str, Any]]:
     """The record of what the owner did with a command: ``type`` command or refused; None if it has not
-    yet."""
+    yet. Raises LivepatchError where nothing came of it: after the end of a rollout no refusal is journaled.
+    """
     deadline = clock.monotonic() + seconds
-    file = directory / commands.FOLDER / f"{name}.json"  # the owner removes it once it is journaled
+    file = directory / commands.FOLDER / f"{given.id}.json"  # the owner removes it once it is journaled
     while True:
-        for record in reversed(status.history(directory)) if not file.exists() else ():
-            if record["type"] in (Type.COMMAND, Type.REFUSED) and record.get("id") == name:
-                return dict(record)
+        if not file.exists():
+            for record in reversed(status.history(directory)):
+                if record["type"] in (Type.COMMAND, Type.REFUSED) and record.get("id") == given.id:
+                    return dict(record)
+            raise _came_to_nothing(directory, given, clock)
         left = deadline - clock.monotonic()
         if left <= 0:
             return None
         fleet.wait(min(left, 0.5))
+
+
+def _came_to_nothing(directory: Path, given: commands.Command, clock: Clock) -> LivepatchError:
+    """Why, as far as it can still be seen."""
+    state = status.read(directory)
+    refusal = commands.may(given.verb, state, given.arguments)
+    if refusal is not None:
+        return _refused(refusal.rstrip("."))
+    try:
+        driver.refuse_reopening(directory, state, given, clock.now())
+    except LivepatchError as problem:
+        return problem
+    return LivepatchError(
+        Kind.BUSY,
+        f"The {given.verb} of rollout {state.id} was not taken up; it is {state.standing}, and nothing was "
+        "changed.",
+        remedy="What stood in its way is over: give it again.",
+    )
 
 
 def leaves(folder: Path, asked: Callable[[], bool]) -> Callable[[State], bool]:

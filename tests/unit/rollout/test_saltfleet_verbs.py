@@ -13,7 +13,7 @@ from livepatch_core.catalog.settings import Master
 from livepatch_core.errors import LivepatchError
 from livepatch_core.ledger.acts import approve
 from livepatch_core.ledger.model import Grant
-from livepatch_core.rollout import adoption, commands, journal, owner, status, verbs
+from livepatch_core.rollout import adoption, commands, driver, journal, owner, status, verbs
 from livepatch_core.rollout.clock import SystemClock
 from livepatch_core.rollout.detaching import Answer, Presses
 from livepatch_core.rollout.keeper import Keeper
@@ -29,6 +29,7 @@ from tests.unit.rollout.simulated import World, begin, drive, new_world
 from tests.unit.rollout.test_restarts import OPTIONS as RESTARTS
 
 CLOCK = SystemClock()
+PLAIN = {"who": "bob", "at": "", "why": ""}
 ELSEWHERE = {KERNEL: Grant(0, None), NEW_BUILD: Grant(NEW_LEVEL, "e" * 64)}
 FAILS: dict[str, Any] = {"on_fail_canary": "pause", "waves": ["100%"], "late": "report"}
 
@@ -224,6 +225,38 @@ def test_a_command_for_a_rollout_that_is_driven_is_left_for_its_owner(master: Ma
         name, _ = verbs.command(directory, world, CLOCK, "abort", "bob", "why", {})
         assert verbs.obeyed(directory, world, CLOCK, name, 0.0) is None
     assert len(commands.waiting(directory)) == 1
+
+
+def test_a_command_that_comes_too_late_is_told_so(master: Master) -> None:
+    """After the end nothing is journaled: that nothing came of it is said by what the rollout is."""
+    directory, world = started(master, plan_of(fleet(4)))
+    with owner.hold(directory, OwnerKind.ENGINE, "alice", CLOCK) as mine:
+        given, _ = verbs.command(directory, world, CLOCK, "abort", "bob", "why", {})
+        files = {path: path.read_bytes() for path in commands.waiting(directory)}
+        for path in files:
+            path.unlink()
+        driver.drive(directory, world, world, owner=mine)
+        for path, data in files.items():  # it came between its last look and the end
+            path.write_bytes(data)
+        driver.settle(directory, world, world, owner=mine)
+    assert commands.waiting(directory) == []
+    with pytest.raises(LivepatchError, match="completed.*abort goes with.*nothing was changed") as caught:
+        verbs.obeyed(directory, world, CLOCK, given, 0.0)
+    assert caught.value.kind is Kind.ARGUMENT
+
+
+def test_a_rollback_that_another_process_refused_is_told_so(master: Master) -> None:
+    directory, world, _ = ended(master)
+    with owner.hold(directory, OwnerKind.ENGINE, "alice", CLOCK) as mine:
+        given, _ = verbs.command(directory, world, CLOCK, "rollback", "bob", "why", {})
+        other = driver.start(directory.parent, plan_of(fleet(4), {"seed": 99}), PLAIN, world)
+        with pytest.raises(LivepatchError, match=other):
+            driver.settle(directory, world, CLOCK, owner=mine)
+    with pytest.raises(LivepatchError, match=other):
+        verbs.obeyed(directory, world, CLOCK, given, 0.0)
+    drive(directory.parent / other, world)
+    with pytest.raises(LivepatchError, match="rollback.*was not taken up.*give it again"):
+        verbs.obeyed(directory, world, CLOCK, given, 0.0)
 
 
 def test_what_a_verb_returns_is_good_where_it_came_to_what_it_is_for(master: Master) -> None:
