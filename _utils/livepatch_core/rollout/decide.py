@@ -13,6 +13,7 @@ from typing import Optional, Union
 from livepatch_core.rollout import asking, phases, returning
 from livepatch_core.rollout.clock import Now
 from livepatch_core.rollout.fleet import MOVES, Verb
+from livepatch_core.rollout.fold import MAX_TRIES
 from livepatch_core.rollout.limits import exceeded
 from livepatch_core.rollout.records import Type
 from livepatch_core.rollout.state import Job, Round, State
@@ -61,9 +62,17 @@ def _soonest(rests: Sequence[Rest], now: Now) -> Rest:
 
 
 def _ledger(state: State, now: Now) -> Optional[Decision]:
-    """An approval that was begun is finished, whatever came since: the ledger may have it already."""
+    """What was begun is finished, whatever came since: ledger and catalog may have it already."""
     act = next(iter(state.acts), None)
-    return Approve(act) if act is not None else None
+    if act is not None:
+        return Approve(act)
+    return Block() if _is_blocking(state) else None
+
+
+def _is_blocking(state: State) -> bool:
+    """An abort does not wait for ever for a catalog that takes nothing."""
+    given_up = state.standing is Standing.ABORTING and state.troubles >= MAX_TRIES
+    return state.blocking and not given_up
 
 
 def _rollback(state: State, now: Now) -> Optional[Decision]:
@@ -244,6 +253,8 @@ def _strays(state: State, now: Now) -> Optional[Decision]:
 def _standing(state: State, now: Now) -> Decision:
     if state.standing is Standing.RUNNING:
         return Rest("the end of this round") if state.round is not None else phases.advance(state, now)
+    if state.acts or _is_blocking(state):  # the next try has to wait
+        return Rest("ledger and catalog")
     if state.standing is Standing.ROLLING_BACK:
         return returning.advance(state)
     if state.standing is Standing.ABORTING:
@@ -255,4 +266,13 @@ def _aborting(state: State) -> Decision:
     landing = state.in_flight() or any(job.doubtful or job.purpose == "doubt" for job in state.jobs.values())
     if landing:
         return Rest(f"{state.in_flight()} hosts in flight")
-    return Write(Type.ENDED, {"state": str(Standing.ABORTED), "reason": state.reason})
+    return Write(Type.ENDED, {"state": str(Standing.ABORTED), "reason": state.reason + _unblocked(state)})
+
+
+def _unblocked(state: State) -> str:
+    """What an abort has kept a rollback from doing to the level."""
+    if not state.block_wanted or state.blocked:
+        return ""
+    if state.blocking:
+        return f"; whether the level is blocked is not known, see livepatch_catalog.list ({state.trouble})"
+    return "; the level was to be blocked and is not blocked"

@@ -12,7 +12,7 @@ from livepatch_core.rollout.model import Grant, way_back
 from livepatch_core.rollout.records import Type
 from livepatch_core.rollout.state import State
 from livepatch_core.rollout.states import Place, Standing
-from livepatch_core.rollout.steps import Block, Rest, Step, Write
+from livepatch_core.rollout.steps import Rest, Step, Write
 
 NAMED = 5  # hosts in a sentence
 LAST = (Place.LOST, Place.UNREACHABLE)  # silent ones would hold up a round of those who answer
@@ -77,8 +77,6 @@ def advance(state: State) -> Step | Rest:
         )
     if state.in_flight():
         return Rest(f"{state.in_flight()} hosts in flight")
-    if state.blocking:
-        return Block()
     if state.block_wanted and not state.blocked:
         return Write(Type.BLOCK, {"act": f"{state.id}/block"})
     away = [name for name in state.strays if state.is_stray(name)]

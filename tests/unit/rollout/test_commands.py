@@ -11,7 +11,7 @@ from livepatch_core.errors import LivepatchError
 from livepatch_core.rollout import adoption, commands, driver, journal, owner, returning, status, verbs
 from livepatch_core.rollout.clock import SystemClock
 from livepatch_core.rollout.commands import LEGAL, Order, may
-from livepatch_core.rollout.fleet import Verb
+from livepatch_core.rollout.fleet import FleetError, Verb
 from livepatch_core.rollout.fold import fold
 from livepatch_core.rollout.owner import OwnerKind
 from livepatch_core.rollout.records import Type
@@ -432,3 +432,74 @@ def test_a_rollback_is_of_who_ordered_it(tmp_path: Path, how: str) -> None:
         forward = level == 2 and not act.endswith("block")
         assert by == ({} if forward else wanted), act
     assert [act for act, _, _ in under.world.authors if act.endswith("block")]
+
+
+# -- what was begun is finished ----------------------------------------------------------------------------
+
+
+def failing(times: int, act: Any) -> Any:
+    """The act, which fails so many times first."""
+    left = [times]
+
+    def tried(*given: Any) -> Any:
+        if left[0]:
+            left[0] -= 1
+            raise FleetError("the file system is full")
+        return act(*given)
+
+    return tried
+
+
+@pytest.mark.parametrize("times", [0, 1, 3])
+def test_a_block_that_was_begun_is_finished_by_an_abort(tmp_path: Path, times: int) -> None:
+    """The catalog may have it already; and whoever wanted it was not told that it did not come."""
+    under = Under(tmp_path, a_plan())
+    under.until(at(Phase.SOAK, 0))
+    under.say("rollback", block=True)
+    under.until(lambda state: state.blocking)
+    under.world.block = failing(times, under.world.block)  # type: ignore[method-assign]
+    under.say("abort")
+    state = under.end()
+    assert state.standing is Standing.ABORTED and state.blocked
+    assert len(under.world.data["blocked"]) == 2, "both kernel builds"
+
+
+def test_an_abort_says_that_nothing_was_blocked(tmp_path: Path) -> None:
+    under = Under(tmp_path, a_plan())
+    under.until(at(Phase.SOAK, 0))
+    under.say("rollback", block=True)
+    under.until(lambda state: state.standing is Standing.ROLLING_BACK)
+    under.say("abort")
+    state = under.end()
+    assert state.standing is Standing.ABORTED and not state.blocked
+    assert "not blocked" in state.reason and "aborted by bob" in state.reason
+
+
+def test_an_abort_does_not_wait_for_ever_for_a_block(tmp_path: Path) -> None:
+    under = Under(tmp_path, a_plan())
+    under.until(at(Phase.SOAK, 0))
+    under.say("rollback", block=True)
+    under.until(lambda state: state.blocking)
+    under.world.block = failing(1000, under.world.block)  # type: ignore[method-assign]
+    under.say("abort")
+    state = under.end()
+    assert state.standing is Standing.ABORTED and not state.blocked
+    assert "not known" in state.reason and "the file system is full" in state.reason
+
+
+@pytest.mark.parametrize("way", ["go on", "abort"])
+def test_an_approval_that_was_begun_is_written_once(tmp_path: Path, way: str) -> None:
+    """While the ledger cannot be written nobody begins another for the same hosts, and nobody ends."""
+    under = Under(tmp_path, a_plan())
+    under.until(at(Phase.SOAK, 1))
+    under.world.approve = failing(3, under.world.approve)  # type: ignore[method-assign]
+    under.say("rollback")
+    state = under.until(lambda state: bool(state.acts) and bool(state.trouble))
+    assert len(state.acts) == 1
+    if way == "abort":
+        under.say("abort")
+    state = under.end()
+    assert not state.acts
+    records = journal.read(under.directory / journal.FILE_NAME)
+    acts = [one.body["act"] for one in records if one.type == Type.APPROVE]
+    assert acts == [one.body["act"] for one in records if one.type == Type.APPROVED]
