@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from livepatch_core.errors import LivepatchError
 from livepatch_core.rollout import commands, journal, status
 from livepatch_core.rollout.clock import Now
+from livepatch_core.rollout.commands import Order
 from livepatch_core.rollout.decide import decide
 from livepatch_core.rollout.fleet import MOVES, Verb
 from livepatch_core.rollout.fold import fold
@@ -23,12 +24,13 @@ from livepatch_core.rollout.model import Method, Plan
 from livepatch_core.rollout.records import Record, Type
 from livepatch_core.rollout.state import State
 from livepatch_core.rollout.state import begin as begin_state
-from livepatch_core.rollout.states import OCCUPYING, Phase, Standing
+from livepatch_core.rollout.states import OCCUPYING, Phase, Place, Standing
 from livepatch_core.rollout.steps import Rest
 from tests.unit.rollout.fleets import KERNEL, host, plan_of, uncovered
 from tests.unit.rollout.simulated import LEDGER, RESTART_WAYS, WAYS, begin, drive, new_world
 
 RARE = ("ahead", "unknown", "lags") * 4  # what a rollback meets at the wrong moment
+BACK = {Place.ROLLED_BACK, Place.ROLLBACK_FAILED, Place.NEEDS_REBOOT, Place.LOST}
 EXAMPLES = settings(
     max_examples=80,
     deadline=None,
@@ -295,3 +297,28 @@ def test_abort_ends_it_from_wherever_it_is(rollout: tuple[Plan, dict[str, str]],
         if said is not None:
             assert state.standing is Standing.ABORTED
             assert not [one for one in records[said:] if one.type in (Type.ROUND, Type.MOVE, Type.BACK)]
+
+
+@EXAMPLES
+@given(rollout=rollouts(), orders=ORDERS)
+def test_whatever_it_came_to_all_can_be_rolled_back(
+    rollout: tuple[Plan, dict[str, str]], orders: dict[int, Any]
+) -> None:
+    """After a rollback of everything no host that was approved is at the level, unless it is named; after
+    that there is nobody left, or only those."""
+    with somewhere() as place:
+        watched = Watched(place, *rollout)
+        watched.orders = orders
+        watched.run()
+        watched.orders = {}
+        watched.say("rollback", {})
+        state = drive(watched.directory, watched.world)
+        approved = {name: one for name, one in state.hosts.items() if one.forward_rev}
+        assert {one.place for one in approved.values()} <= BACK
+        for name, one in approved.items():
+            found = watched.world.data["hosts"][name]
+            if one.place is Place.ROLLED_BACK:
+                assert (found["level"], found["rev"]) == (one.before, one.rev) or found["gone"], name
+                assert not found["drained"] and not found["booted"], name
+        left = [name for name, one in approved.items() if one.place is not Place.ROLLED_BACK]
+        assert (commands.may(Order.ROLLBACK, status.read(watched.directory), {}) is None) is bool(left)

@@ -397,6 +397,42 @@ def test_a_rollback_takes_back_who_has_not_left(tmp_path: Path, way: str) -> Non
     assert found["rev"] == state.hosts[victim].rev
 
 
+@pytest.mark.parametrize("way", ["well", "quiet", "slow", "misses", "lags"])
+def test_a_rollback_after_a_death_at_any_publication(tmp_path: Path, way: str) -> None:
+    """Before it is recorded that a job went out: who is called rolled back runs its old kernel and the old
+    level, and nobody who came back is left drained."""
+    plan = mixed(waves=["100%"], max_per_domain=3)
+    old = [name for wave in plan.waves for name in wave if name.startswith("old")]
+    for number in range(1, 100):
+        under = Under(tmp_path / str(number), plan, dict.fromkeys(old, way))
+        publish, left = under.world.publish, [number]
+
+        def dying(*given: Any, publish: Any = publish, left: list[int] = left) -> None:
+            publish(*given)
+            left[0] -= 1
+            if not left[0]:
+                raise Dies
+
+        under.world.publish = dying  # type: ignore[method-assign]
+        try:
+            under.end()
+            break
+        except Dies:
+            under.world.data["now"] += 20
+        if not any(one.forward_rev for one in status.read(under.directory).hosts.values()):
+            continue  # nobody is approved yet
+        under.world.publish = publish  # type: ignore[method-assign]
+        under.say("rollback")
+        state = under.end()
+        for name, one in state.hosts.items():
+            found = under.world.data["hosts"][name]
+            under.world._pass(found)
+            assert not found["drained"], (number, name, str(one.place), one.text)
+            if one.place == "rolled_back":
+                assert (found["kernel"] == KERNEL, found["level"]) == (False, one.before), (number, name)
+    assert number > 10
+
+
 def test_a_rollback_that_was_journaled_without_doubts_means_what_it_meant(tmp_path: Path) -> None:
     under, victim = dies_at_leave(tmp_path)
     under.say("rollback")
