@@ -12,6 +12,7 @@ from types import MappingProxyType
 from typing import Any, Optional
 
 from livepatch_core.catalog import files
+from livepatch_core.catalog.read import BUILD_ID
 from livepatch_core.catalog.settings import Master
 from livepatch_core.durable import make_directory, write_atomically
 from livepatch_core.errors import LivepatchError
@@ -174,16 +175,16 @@ def taken_on(master: Master, directory: Path, scope: str) -> dict[str, int]:
 
 def _said_since(state: State, host: Host, grants: Grants) -> Optional[int]:
     """The level that a host was approved for by somebody else after this rollout; None where it was not. For
-    another kernel: the highest that it can have there."""
+    another kernel, which has its release among the approvals: the highest that it can have there. Levels of
+    other kernel builds alone say nothing: who approves by hand approves them for all hosts."""
     here, target = grants.get(host.build), state.target(host)
     own = {host.before, *([target.level] if target is not None else [])}
     newer = here is not None and (here.since is None or here.since > host.forward_rev)
     if here is not None and newer and here.level not in own:
         return here.level
     newest = {build: one.level for build, one in grants.items() if one.since is None}
-    known = {host.build, host.kernel, *state.plan.arrivals.get(host.kernel, {})}
-    elsewhere = host.build not in newest and not known.issuperset(newest)
-    return max(newest.values()) if elsewhere else None
+    kernels = {key for key in newest if not BUILD_ID.fullmatch(key)}
+    return max(newest.values()) if kernels - {host.kernel} else None
 
 
 def pause(directory: Path, who: str, clock: Clock) -> None:

@@ -171,7 +171,10 @@ def test_who_never_left_its_kernel_and_was_taken_on_since_stays_there(master: Ma
 def test_who_was_taken_to_another_kernel_since_stays_there(master: Master) -> None:
     """What it was approved for in its old one stands beside that, and is no word about where it is."""
     directory, world, _ = ended(master)
-    name = next(iter(status.read(directory).hosts))
+    names = list(status.read(directory).hosts)
+    name = names[0]
+    approve(master, names, {NEW_BUILD: Grant(NEW_LEVEL, "e" * 64)}, BY)  # by hand, whoever runs that build
+    assert verbs.taken_on(master, directory, "all") == {}
     approve(master, [name], ELSEWHERE, BY)
     world.data["hosts"][name].update(build=NEW_BUILD, kernel=KERNEL, level=NEW_LEVEL, boots=2)
     assert verbs.taken_on(master, directory, "all") == {name: NEW_LEVEL}
