@@ -63,10 +63,11 @@ def _concerned(state: State, inquiry: Inquiry) -> list[str]:
 
 
 def _twins(state: State, names: list[str]) -> dict[str, str]:
-    """For each host one of its stratum that has no patch yet; hosts share one."""
+    """For each host one of its stratum that has no patch yet; hosts share one. Who is tried again may have
+    one, and what one that was away runs the plan did not know."""
     first: dict[str, str] = {}
     for name, host in state.hosts.items():
-        if host.place is Place.PENDING:
+        if host.place is Place.PENDING and not host.forward_rev and host.placing.wave is not None:
             first.setdefault(host.placing.stratum, name)
     strata = {name: state.hosts[name].placing.stratum for name in names}
     return {name: first[stratum] for name, stratum in strata.items() if stratum in first}
