@@ -509,7 +509,7 @@ def rollback(rollout_id=None, scope="all", block=None, why=None, display_progres
 
 def confirm(rollout_id=None, gate=None, why=None, *args, **kwargs):
     """
-    Pass a gate that asks a person.
+    Pass a gate that asks a person, while it asks: each wave needs a word of its own.
 
     rollout_id
         The rollout; by default the one that is active.

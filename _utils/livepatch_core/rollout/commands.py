@@ -20,6 +20,7 @@ from livepatch_core.errors import LivepatchError
 from livepatch_core.rollout import returning, status
 from livepatch_core.rollout.clock import Clock
 from livepatch_core.rollout.model import GateType
+from livepatch_core.rollout.phases import wave_name
 from livepatch_core.rollout.state import State
 from livepatch_core.rollout.states import ENDED, SKIPPABLE, Phase, Place, Standing
 from livepatch_core.words import Kind, Word
@@ -146,11 +147,15 @@ def _skip(state: State, arguments: Mapping[str, Any]) -> Optional[str]:
 
 
 def _confirm(state: State, arguments: Mapping[str, Any]) -> Optional[str]:
+    """Only while it is asked for: said before, it would pass a gate that nobody has looked at."""
+    name = arguments.get("gate")
     names = [gate.name for gate in state.plan.options.gates if gate.type is GateType.CONFIRM]
-    if arguments.get("gate") in names:
+    if name not in names:
+        return f"No gate {name!r} waits for a person; those that do: {', '.join(names) or 'none'}."
+    if state.inquiry is not None and state.inquiry.gate == name:
         return None
-    waiting_for = ", ".join(names) or "none"
-    return f"No gate {arguments.get('gate')!r} waits for a person; those that do: {waiting_for}."
+    where = f"phase {state.phase} of {wave_name(state)}" if state.phase is not None else "no wave has begun"
+    return f"Gate {name} is not asked now ({where}); each wave asks for a word of its own, after its soak."
 
 
 def _rollback(state: State, arguments: Mapping[str, Any]) -> Optional[str]:

@@ -91,6 +91,7 @@ def _begin_lap(state: State, wave: int, lap: int) -> None:
     state.wave, state.lap = wave, lap
     state.promoted = False
     state.stood = {one: counts.copy() for one, counts in state.laps.items()}
+    state.confirmed.clear()
     state.well.clear()
     if lap < len(state.plan.waves):
         names = [one for one in state.plan.waves[lap] if state.hosts[one].place is Place.PENDING]

@@ -49,6 +49,7 @@ def drop_unsent(state: State, doubtful: bool) -> None:
 
 def drop_inquiry(state: State) -> None:
     state.inquiry = None
+    state.confirmed.clear()  # a word is for the gate that asked for it
     for jid in [jid for jid, job in state.jobs.items() if job.purpose == "gate"]:
         del state.jobs[jid]
 

@@ -5,13 +5,17 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from livepatch_core.rollout import status
-from livepatch_core.rollout.states import Place, Standing
+import pytest
+
+from livepatch_core.errors import LivepatchError
+from livepatch_core.rollout import commands, obeyed, status
+from livepatch_core.rollout.commands import Order, may
+from livepatch_core.rollout.states import Phase, Place, Standing
 from tests.unit.rollout.fleets import host, plan_of
 from tests.unit.rollout.simulated import places
-from tests.unit.rollout.test_commands import Under
-from tests.unit.rollout.test_engine import OPTIONS
-from tests.unit.rollout.test_engine_world import PING
+from tests.unit.rollout.test_commands import Under, at
+from tests.unit.rollout.test_engine import OPTIONS, a_plan
+from tests.unit.rollout.test_engine_world import CONFIRM, PING
 
 LOAD = {**PING, "name": "load", "predicate": {"op": "<=", "value": "10%"}, "twin": True}
 
@@ -35,3 +39,51 @@ def test_a_host_that_is_patched_is_no_twin(tmp_path: Path) -> None:
     asked = [one for one in status.history(under.directory) if one["type"] == "ask"]
     twins = {twin for one in asked for twin in one["twins"].values()}
     assert twins and first not in twins
+
+
+# -- a person's word -------------------------------------------------------------------------------------
+
+
+def confirmed(tmp_path: Path, **changes: Any) -> Under:
+    return Under(tmp_path, a_plan(gates=[CONFIRM], on_fail_canary="pause", **changes))
+
+
+def test_a_word_before_it_is_asked_for_is_refused(tmp_path: Path) -> None:
+    under = confirmed(tmp_path)
+    under.until(at(Phase.DISPATCH, 0))
+    with pytest.raises(LivepatchError, match="go is not asked now.*wave 1 of 3"):
+        under.say("confirm", gate="go")
+    state = under.until(lambda state: state.inquiry is not None)
+    assert may(Order.CONFIRM, state, {"gate": "go"}) is None
+    assert "gate 'other'" in str(may(Order.CONFIRM, state, {"gate": "other"}))
+
+
+def test_a_word_that_comes_after_another_passes_no_later_gate(tmp_path: Path) -> None:
+    """Two people read the same status; the second types when the first has been heard."""
+    under = confirmed(tmp_path)
+    under.until(lambda state: state.inquiry is not None)
+    under.say("confirm", gate="go")
+    (file,) = commands.waiting(under.directory)
+    text = file.read_text()
+    state = under.until(at(Phase.SOAK, 1))
+    file.with_name(f"9{file.name[1:]}").write_text(text)
+    state = under.until(lambda state: state.inquiry is not None)
+    assert (state.lap, state.confirmed) == (1, {})
+    (refused,) = [one for one in status.history(under.directory) if one["type"] == "refused"]
+    assert "phase soak of wave 2 of 3" in refused["reason"]
+
+
+@pytest.mark.parametrize("verb", ["promote", "retry"])
+def test_a_word_that_was_not_used_ends_with_its_gate(tmp_path: Path, verb: str) -> None:
+    """The gate is passed over, or asked again after another soak."""
+    under = confirmed(tmp_path)
+    bad = under.until(at(Phase.SOAK, 0)).plan.waves[0][0]
+    under.until(lambda state: state.inquiry is not None)
+    under.say("pause")
+    under.until(lambda state: state.standing is Standing.PAUSED)
+    under.say("confirm", gate="go")
+    state = under.until(lambda state: bool(state.confirmed))
+    state.put(bad, Place.FAILED)
+    document = {"id": "x", "verb": verb, "who": "bob", "why": "late", "arguments": {}}
+    obeyed.command(state, document)
+    assert state.confirmed == {}
