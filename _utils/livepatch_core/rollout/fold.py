@@ -261,6 +261,7 @@ def _released(state: State, _body: Mapping[str, Any]) -> None:
 
 
 def _paused(state: State, body: Mapping[str, Any]) -> None:
+    state.unproven.update(body.get("unproven", ()))
     state.stand(Standing.PAUSED, body["reason"])
 
 

@@ -9,12 +9,14 @@ from typing import Any, Optional
 from livepatch_core.rollout import inquiries
 from livepatch_core.rollout.clock import Now
 from livepatch_core.rollout.limits import next_round
-from livepatch_core.rollout.model import When
+from livepatch_core.rollout.model import CANARY, When
 from livepatch_core.rollout.records import Type
 from livepatch_core.rollout.state import State
-from livepatch_core.rollout.states import ABSENTEES, NOT_THERE, Phase, Place, Standing
+from livepatch_core.rollout.states import ABSENTEES, NOT_THERE, WELL, Phase, Place, Standing
 from livepatch_core.rollout.steps import Batch, CheckRelease, Rest, Step, Write, batches
 from livepatch_core.rollout.windows import Opening, open_at
+
+NAMED = 3  # strata in a sentence; the journal has them all
 
 
 def advance(state: State, now: Now) -> Step | Rest:
@@ -130,8 +132,32 @@ def _gate(state: State, now: Now) -> Step | Rest:
     if not over and state.inquired_t < state.phase_t:
         return Write(Type.INQUIRY, {"when": str(When.WAVE)})
     if state.lap + 1 < len(state.plan.waves):
-        return _enter(state, state.lap + 1)
+        return _unproven(state) or _enter(state, state.lap + 1)
     return _late_or_end(state, now)
+
+
+def _unproven(state: State) -> Optional[Write]:
+    """No wave follows canaries that have shown nothing, until a person who was told says so."""
+    missing = _without_canary(state) - state.unproven if state.lap == CANARY else frozenset()
+    if not missing:
+        return None
+    parted = [one.partition("/") for one in sorted(missing)]
+    named = "; ".join(f"kernel build {build}, role {role or '(none)'}" for build, _, role in parted[:NAMED])
+    reason = (
+        f"no canary of {named}{' and others' if len(parted) > NAMED else ''} is healthy, and hosts like those"
+        " are in the later waves: retry the canaries, or resume to go on without them"
+    )
+    return Write(Type.PAUSED, {"reason": reason, "unproven": sorted(missing)})
+
+
+def _without_canary(state: State) -> frozenset[str]:
+    """Strata of the later waves of which no canary is well. Those to which the plan gave none, as it said
+    itself, only where no canary is well at all."""
+    canaries = [state.hosts[name] for name in state.plan.waves[CANARY]]
+    proven = {one.placing.stratum for one in canaries if one.place in WELL}
+    waiting = (host.placing for host in state.hosts.values() if host.place is Place.PENDING)
+    later = frozenset(one.stratum for one in waiting if one.wave is not None and one.wave != CANARY)
+    return later & {one.placing.stratum for one in canaries} - proven if proven else later
 
 
 def _late_or_end(state: State, now: Now) -> Step:

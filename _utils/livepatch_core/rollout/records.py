@@ -51,7 +51,7 @@ class Type(Word):
     BLOCK = "block"  # act
     BLOCKED = "blocked"  # act
     RELEASED = "released"  # what was in testing no longer is
-    PAUSED = "paused"  # reason
+    PAUSED = "paused"  # reason; unproven: strata, where canaries have shown nothing
     TROUBLE = "trouble"  # why: the world could not be asked; asked again
     ENDED = "ended"  # state, reason
 

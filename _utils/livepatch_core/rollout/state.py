@@ -202,6 +202,7 @@ class State:
     waived: set[tuple[str, int]] = field(default_factory=set)
     confirmed: dict[str, str] = field(default_factory=dict)
     released: bool = False
+    unproven: set[str] = field(default_factory=set)  # strata without a healthy canary, of which was told
     trip: Optional[Trip] = None
     gate_failed: str = ""
     gate_reason: str = ""

@@ -149,6 +149,8 @@ def test_what_has_tripped_must_be_named_to_go_on(tmp_path: Path) -> None:
     with pytest.raises(LivepatchError, match="acknowledge=failed"):
         under.say("resume")
     under.say("resume", acknowledge="failed")
+    assert "no canary" in under.paused().reason
+    under.say("resume")
     assert under.end().standing is Standing.EXCEPTIONS
 
 
@@ -157,6 +159,8 @@ def test_one_more_trips_again(tmp_path: Path) -> None:
     under = Under(tmp_path, plan, {plan.waves[0][0]: "fails", plan.waves[1][0]: "fails"})
     under.paused()
     under.say("resume", acknowledge="failed")
+    assert "no canary" in under.paused().reason
+    under.say("resume")
     state = under.paused()
     assert len(state.trips) == 2
 

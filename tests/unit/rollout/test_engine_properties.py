@@ -108,7 +108,7 @@ class Watched:
         for _ in range(20):  # whoever pauses it may go on, until it ends
             if state.ended:
                 break
-            self.say("abort", {})
+            self.say("resume" if "no canary" in state.reason else "abort", {})
             state = drive(self.directory, self.world, self.turn)
         self.explained(state)
         self.nobody_is_left_drained(state)
@@ -293,7 +293,8 @@ def test_abort_ends_it_from_wherever_it_is(rollout: tuple[Plan, dict[str, str]],
         watched.orders = {turn: ("abort", {})}
         state = watched.run()
         records = journal.read(watched.directory / journal.FILE_NAME)
-        said = next((one.seq for one in records if one.type == Type.COMMAND), None)
+        orders = [one for one in records if one.type == Type.COMMAND]
+        said = next((one.seq for one in orders if one.body["verb"] == "abort"), None)
         if said is not None:
             assert state.standing is Standing.ABORTED
             assert not [one for one in records[said:] if one.type in (Type.ROUND, Type.MOVE, Type.BACK)]

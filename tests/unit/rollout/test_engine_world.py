@@ -438,6 +438,8 @@ def test_a_canary_is_compared_with_a_twin(tmp_path: Path) -> None:
     under = Under(tmp_path, plan)
     sick = plan.waves[0][0]
     under.world.values = lambda name, fun: 200 if name == sick else 100
+    under.paused()
+    under.say("promote")  # without a canary of its stratum
     state = under.end()
     assert places(state)[sick] == "failed" and "twin" in state.hosts[sick].text
     assert sum(place == "healthy" for place in places(state).values()) == len(plan.hosts) - 1

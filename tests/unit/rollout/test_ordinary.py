@@ -175,6 +175,8 @@ def test_a_host_that_was_rebooted_in_its_soak_does_not_hold_its_domain_for_good(
     else:
         under.say("skip", host=bad)
         under.say("resume", acknowledge="lost")
+        under.paused()
+        under.say("resume")  # without a canary of its stratum
     state = under.end()
     wanted = {"retry": (Standing.COMPLETED, "healthy"), "skip": (Standing.EXCEPTIONS, "skipped")}
     assert (state.standing, places(state)[bad]) == wanted[verb], state.reason
@@ -190,3 +192,46 @@ def test_one_that_may_be_between_two_kernels_is_waited_for(tmp_path: Path) -> No
         state.strays[name] = state.t + 60
         assert may(verb, state, given) is not None
         del state.strays[name]
+
+
+# -- canaries that tell nothing --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("who", ["all", "one stratum's"])
+@pytest.mark.parametrize("what", ["frozen", "deaf", "fails"])
+@pytest.mark.parametrize("verb", ["resume", "promote"])
+def test_no_wave_goes_on_that_no_canary_went_before(tmp_path: Path, verb: str, what: str, who: str) -> None:
+    """Whatever the limits admit: nobody would have seen how the level does on hosts like those."""
+    plan = a_plan()
+    away = plan.waves[0] if who == "all" else plan.waves[0][:1]
+    under = Under(tmp_path, plan, dict.fromkeys(away, what) if what != "frozen" else {})
+    under.world.frozen_hosts = dict.fromkeys(away, "frozen") if what == "frozen" else {}
+    state = under.paused()
+    assert (state.lap, state.phase, state.trip) == (0, Phase.GATE, None)
+    assert plan.hosts[0].stratum.partition("/")[0] in state.reason and "canar" in state.reason
+    assert all(not under.world.data["hosts"][name]["commands"] for name in plan.waves[1])
+    under.say(verb)
+    state = under.end()
+    assert {places(state)[name] for name in (*plan.waves[1], *plan.waves[2])} == {"healthy"}
+
+
+def test_a_canary_that_is_tried_again_soaks_before_the_others_go(tmp_path: Path) -> None:
+    plan = a_plan()
+    bad = plan.waves[0][0]
+    under = Under(tmp_path, plan, {bad: "fails"})
+    under.paused()
+    under.world.data["hosts"][bad]["way"] = "well"
+    began = under.world.monotonic()
+    under.say("retry")
+    state = under.until(at(Phase.DISPATCH, 1))
+    assert state.hosts[bad].place is Place.HEALTHY
+    assert under.world.monotonic() >= began + plan.options.canary_soak
+
+
+def test_a_stratum_without_canary_by_plan_was_shown_by_the_plan(tmp_path: Path) -> None:
+    hosts = [*(host(f"a{number}") for number in range(3)), *(host(f"b{n}", build_id=B) for n in range(3))]
+    plan = plan_of(hosts, {**OPTIONS, "canaries": ["a0"]})
+    assert plan.uncovered_strata
+    assert Under(tmp_path, plan).end().standing is Standing.COMPLETED
+    gone = Under(tmp_path / "gone", plan, {"a0": "deaf"}).paused()
+    assert (gone.lap, B in gone.reason) == (0, True), "but here nobody went first"
