@@ -259,14 +259,28 @@ def _standing(state: State, now: Now) -> Decision:
         return returning.advance(state)
     if state.standing is Standing.ABORTING:
         return _aborting(state)
-    return Rest("an operator's word")
+    waiting = state.counts[Place.APPROVED]
+    more = f"; {waiting} hosts are approved and were not told, and move at their next highstate"
+    return Rest("an operator's word" + (more if waiting else ""))
 
 
 def _aborting(state: State) -> Decision:
+    """Who is approved and was not told is approved for where it came from: its next highstate would move it,
+    and nobody would see how that ends."""
     landing = state.in_flight() or any(job.doubtful or job.purpose == "doubt" for job in state.jobs.values())
     if landing:
         return Rest(f"{state.in_flight()} hosts in flight")
-    return Write(Type.ENDED, {"state": str(Standing.ABORTED), "reason": state.reason + _unblocked(state)})
+    untold = state.at({Place.APPROVED})
+    return returning.approval(state, untold) if untold else Write(Type.ENDED, _aborted(state))
+
+
+def _aborted(state: State) -> dict[str, str]:
+    reason, was = state.reason, [state.hosts[name].was for name in state.at({Place.RECALLED})]
+    if untold := was.count(Place.APPROVED):
+        reason += f"; {untold} hosts were approved and not told: they are approved for where they came from"
+    if left := len(was) - untold:
+        reason += f"; {left} hosts were not told to go back, and do at their next highstate"
+    return {"state": str(Standing.ABORTED), "reason": reason + _unblocked(state)}
 
 
 def _unblocked(state: State) -> str:

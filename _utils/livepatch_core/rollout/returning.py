@@ -65,7 +65,7 @@ def has_landed(state: State, name: str) -> bool:
 
 def advance(state: State) -> Step | Rest:
     if not state.back_approved:
-        return _approve(state)
+        return approval(state, [name for name in state.recalled if state.hosts[name].document < 0])
     if state.round is not None:
         return Rest("the end of this round of the rollback")
     recalled = [name for name in state.recalled if state.hosts[name].place is Place.RECALLED]
@@ -90,11 +90,13 @@ def _never_back(state: State) -> list[str]:
     return [name for name in state.strays if state.hosts[name].place is Place.LOST]
 
 
-def _approve(state: State) -> Write:
-    """One approval for all of a kernel build that go back to the same level."""
+def approval(state: State, names: Collection[str]) -> Write:
+    """One approval for all of a kernel build that go back to the same level; the first of those that these
+    hosts need."""
+    wanted = frozenset(names)
     groups: dict[tuple[int, str], list[str]] = {}
     for name, host in state.hosts.items():
-        if name in state.recalled and host.document < 0:
+        if name in wanted:
             groups.setdefault((host.before, host.build), []).append(name)
     (level, build), names = next(iter(sorted(groups.items())))
     grant = _grant(state, build, level)

@@ -507,3 +507,41 @@ def test_an_approval_that_was_begun_is_written_once(tmp_path: Path, way: str) ->
     records = journal.read(under.directory / journal.FILE_NAME)
     acts = [one.body["act"] for one in records if one.type == Type.APPROVE]
     assert acts == [one.body["act"] for one in records if one.type == Type.APPROVED]
+def once_approved(under: Under, verb: str) -> None:
+    """Say it between an approval and the command to move."""
+
+    def watch(act: str, _: Any) -> None:
+        if act == "approve":
+            under.world.watch = lambda act, _: None
+            under.say(verb)
+
+    under.world.watch = watch
+
+
+@pytest.mark.parametrize("paused", [False, True])
+def test_abort_leaves_nobody_approved_who_was_not_told(tmp_path: Path, paused: bool) -> None:
+    """The next highstate would move it, without gate or soak, and nobody would look at it."""
+    under = Under(tmp_path, a_plan())
+    once_approved(under, "pause" if paused else "abort")
+    if paused:
+        state = under.paused()
+        assert "1 hosts are approved" in status.document(state, under.world.now())["next"]
+        under.say("abort")
+    state = under.end()
+    assert state.standing is Standing.ABORTED and "ticket 7" in state.reason
+    (name,) = [one for one, place in places(state).items() if place != "pending"]
+    assert places(state)[name] == "recalled" and "1 hosts were approved and not told" in state.reason
+    assert {one["level"] for one in under.world.data["approvals"][name]["builds"].values()} == {1}
+    assert all(not one["commands"] for one in under.world.data["hosts"].values())
+
+
+def test_abort_of_a_rollback_says_who_goes_back_by_itself(tmp_path: Path) -> None:
+    under = Under(tmp_path, a_plan(parallel=1))
+    under.until(at(Phase.SOAK, 1))
+    under.say("rollback")
+    state = under.until(lambda state: state.counts[Place.ROLLED_BACK] == 1)
+    under.say("abort")
+    state = under.end()
+    left = state.counts[Place.RECALLED]
+    assert state.standing is Standing.ABORTED and left
+    assert f"{left} hosts were not told to go back, and do at their next highstate" in state.reason

@@ -297,6 +297,7 @@ def test_abort_ends_it_from_wherever_it_is(rollout: tuple[Plan, dict[str, str]],
         said = next((one.seq for one in orders if one.body["verb"] == "abort"), None)
         if said is not None:
             assert state.standing is Standing.ABORTED
+            assert not state.counts[Place.APPROVED], "its next highstate would move it"
             assert not [one for one in records[said:] if one.type in (Type.ROUND, Type.MOVE, Type.BACK)]
 
 
