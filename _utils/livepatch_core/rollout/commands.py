@@ -20,6 +20,7 @@ from livepatch_core.errors import LivepatchError
 from livepatch_core.rollout import returning, status
 from livepatch_core.rollout.clock import Clock
 from livepatch_core.rollout.model import GateType
+from livepatch_core.rollout.obeyed import EDITION
 from livepatch_core.rollout.phases import wave_name
 from livepatch_core.rollout.state import State
 from livepatch_core.rollout.states import ENDED, SKIPPABLE, Phase, Place, Standing
@@ -83,7 +84,7 @@ class Command:
 
     def document(self) -> dict[str, Any]:
         said = {"id": self.id, "verb": str(self.verb), "who": self.who, "why": self.why}
-        return {**said, "arguments": dict(self.arguments)}
+        return {**said, "arguments": dict(self.arguments), "edition": EDITION}
 
 
 def may(verb: Order, state: State, arguments: Mapping[str, Any]) -> Optional[str]:

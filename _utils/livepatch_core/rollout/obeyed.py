@@ -12,6 +12,8 @@ from livepatch_core.rollout.state import BackWanted, State
 from livepatch_core.rollout.states import COUNTED, SKIPPABLE, Counter, Phase, Place, Standing
 
 NAMED = 3  # hosts in a sentence; the journal has them all
+# Of what the verbs mean, in the record of each: a journal is read as its writer meant it. 1: without.
+EDITION = 2
 
 
 def command(state: State, body: Mapping[str, Any]) -> None:
@@ -60,6 +62,10 @@ def named(levels: Mapping[str, int]) -> str:
     return f"{said} ..." if len(levels) > NAMED else said
 
 
+def _edition(body: Mapping[str, Any]) -> int:
+    return int(body.get("edition", 1))
+
+
 def _said(body: Mapping[str, Any], what: str) -> str:
     return f"{what} by {body['who']}: {body['why']}"
 
@@ -78,13 +84,17 @@ def _resume(state: State, body: Mapping[str, Any], given: Mapping[str, Any]) -> 
 
 def _promote(state: State, body: Mapping[str, Any], given: Mapping[str, Any]) -> None:
     """On to the next wave: what is left of this soak, and the gates that were being asked, are passed
-    over."""
-    if state.inquiry is not None:
-        state.waived.update((name, state.lap) for name in state.inquiry.names[state.inquiry.index :])
+    over. Gates of single hosts only for those who were being asked."""
+    over = state.inquiry
+    if over is not None and over.when == When.HOST and _edition(body) > 1:
+        passed = [name for name in over.hosts if state.hosts[name].place is Place.GATING]
+    else:
+        if over is not None:
+            state.waived.update((name, state.lap) for name in over.names[over.index :])
+        passed = [] if names_for(state, When.HOST) else state.at({Place.GATING})  # nobody would ask them
     drop_inquiry(state)
-    if not names_for(state, When.HOST):  # nobody would ask them any more
-        for name in state.at({Place.GATING}):
-            state.put(name, Place.HEALTHY)
+    for name in passed:
+        state.put(name, Place.HEALTHY)
     state.full = state.full or bool(given.get("full"))
     state.promoted = state.promoted or state.phase in (Phase.SOAK, Phase.GATE)
     _resume(state, body, given)

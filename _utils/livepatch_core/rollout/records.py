@@ -28,7 +28,7 @@ class Type(Word):
     PLANNED = "planned"  # plan, by
     STARTED = "started"  # by
     ADOPTED = "adopted"  # a process took the rollout over: owner
-    COMMAND = "command"  # an operator's verb, obeyed: id, verb, who, why, arguments
+    COMMAND = "command"  # an operator's verb, obeyed: id, verb, who, why, arguments, edition
     REFUSED = "refused"  # one that was not: id, verb, who, why, reason
     PHASE = "phase"  # phase, wave, lap
     ROUND = "round"  # hosts dispatched together: round; jobs that stage them, or back and hosts; strays

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,8 @@ import pytest
 from livepatch_core.errors import LivepatchError
 from livepatch_core.rollout import commands, obeyed, status
 from livepatch_core.rollout.commands import Order, may
+from livepatch_core.rollout.fleet import Verb
+from livepatch_core.rollout.state import State
 from livepatch_core.rollout.states import Phase, Place, Standing
 from tests.unit.rollout.fleets import host, plan_of
 from tests.unit.rollout.simulated import places
@@ -87,3 +90,43 @@ def test_a_word_that_was_not_used_ends_with_its_gate(tmp_path: Path, verb: str) 
     document = {"id": "x", "verb": verb, "who": "bob", "why": "late", "arguments": {}}
     obeyed.command(state, document)
     assert state.confirmed == {}
+
+
+# -- gates that are passed over --------------------------------------------------------------------------
+
+
+def stopped(state: State) -> bool:
+    return state.standing is Standing.PAUSED
+
+
+def unjudged(tmp_path: Path) -> tuple[Under, str, list[str]]:
+    """A round's gate could not be asked; those of the next rounds would fail it."""
+    plan = a_plan(gates=[PING], parallel=1, waves=["100%"])
+    under = Under(tmp_path, plan)
+    first, *others = plan.waves[1]
+    publish = under.world.publish
+
+    def published(jid: str, verb: Verb, hosts: Sequence[str], arguments: Mapping[str, Any]) -> None:
+        if verb is not Verb.ASK or list(hosts) != [first]:
+            publish(jid, verb, hosts, arguments)
+
+    under.world.publish = published  # type: ignore[method-assign]
+    under.world.values = lambda name, fun: name in plan.waves[0]
+    assert "could not be judged" in under.until(stopped).reason
+    return under, first, others
+
+
+def test_a_promoted_host_gate_is_asked_of_those_who_come_after(tmp_path: Path) -> None:
+    under, first, others = unjudged(tmp_path)
+    under.say("promote")
+    state = under.end()
+    assert places(state)[first] == "healthy" and state.waived == set()
+    assert {places(state)[name] for name in others} == {"failed"}
+
+
+def test_an_old_journal_is_read_as_it_was_meant(tmp_path: Path) -> None:
+    """Its promote passed the gate over for the wave, and the records after it say so."""
+    state = unjudged(tmp_path)[0].until(stopped)
+    document = {"id": "x", "verb": "promote", "who": "bob", "why": "go", "arguments": {}}
+    obeyed.command(state, document)
+    assert state.waived == {("ping", 1)} and not state.counts[Place.GATING]
