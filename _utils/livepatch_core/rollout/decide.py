@@ -109,7 +109,7 @@ def _job(state: State, job: Job, now: Now) -> Optional[Decision]:
         due = job.t + deadline(state, job)
         what = f"answers of {len(job.pending)} hosts ({job.purpose})"
         return Write(Type.SILENT, {"jid": job.jid}) if now.t >= due else Rest(what, due)
-    if not _may_send(state, job):
+    if not may_send(state, job):
         return None
     if now.t < job.retry_t:
         return Rest(f"another try to publish ({state.trouble})", job.retry_t)
@@ -130,7 +130,7 @@ def deadline(state: State, job: Job) -> float:
     return max(options.stage_deadline, LOOK_SECONDS)
 
 
-def _may_send(state: State, job: Job) -> bool:
+def may_send(state: State, job: Job) -> bool:
     """The one gate in front of every job. What only asks may go whenever somebody waits for its answer;
     after a doubt about a move the hosts are asked even where nothing more is dispatched."""
     if job.purpose == "stage":

@@ -545,3 +545,19 @@ def test_abort_of_a_rollback_says_who_goes_back_by_itself(tmp_path: Path) -> Non
     left = state.counts[Place.RECALLED]
     assert state.standing is Standing.ABORTED and left
     assert f"{left} hosts were not told to go back, and do at their next highstate" in state.reason
+
+
+@pytest.mark.parametrize("why", ["a person", "the master"])
+def test_who_drives_lets_go_of_what_waits_for_a_person(tmp_path: Path, why: str) -> None:
+    """Also where a job was announced that could not be published, and is not until it goes on."""
+    under = Under(tmp_path, a_plan())
+    under.world.broken = 1 if why == "a person" else 10_000
+    if why == "a person":
+        under.until(lambda state: bool(state.trouble))
+        under.say("pause")
+    state = under.until(adoption.waits)
+    assert state.standing is Standing.PAUSED and [job.t for job in state.jobs.values()] == [None]
+    assert not adoption.wanted(state)
+    under.world.broken = 0
+    under.say("resume")
+    assert under.end().standing is Standing.COMPLETED
