@@ -128,7 +128,7 @@ def _soak(state: State, now: Now) -> Step | Rest:
 def _gate(state: State, now: Now) -> Step | Rest:
     if state.inquiry is not None:
         return Rest(f"the gates of {wave_name(state)}")
-    over = state.full or state.promoted or not inquiries.names_for(state, When.WAVE)
+    over = state.promoted or not inquiries.names_for(state, When.WAVE)
     if not over and state.inquired_t < state.phase_t:
         return Write(Type.INQUIRY, {"when": str(When.WAVE)})
     if state.lap + 1 < len(state.plan.waves):

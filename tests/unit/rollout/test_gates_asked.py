@@ -130,3 +130,14 @@ def test_an_old_journal_is_read_as_it_was_meant(tmp_path: Path) -> None:
     document = {"id": "x", "verb": "promote", "who": "bob", "why": "go", "arguments": {}}
     obeyed.command(state, document)
     assert state.waived == {("ping", 1)} and not state.counts[Place.GATING]
+
+
+def test_what_is_passed_over_in_full_are_soaks(tmp_path: Path) -> None:
+    under = confirmed(tmp_path, canary_soak=50_000, soak=50_000)
+    under.until(at(Phase.SOAK, 0))
+    under.say("promote", full=True)
+    for lap in (1, 2):  # the first wave was promoted by name
+        state = under.until(lambda state, lap=lap: state.lap == lap and state.inquiry is not None)
+        assert not state.ended and under.world.monotonic() < 50_000
+        under.say("confirm", gate="go")
+    assert under.end().standing is Standing.COMPLETED
