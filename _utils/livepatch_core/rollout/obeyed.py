@@ -101,20 +101,22 @@ def _promote(state: State, body: Mapping[str, Any], given: Mapping[str, Any]) ->
 
 
 def _retry(state: State, body: Mapping[str, Any], given: Mapping[str, Any]) -> None:
-    """The same frozen plan again for those that failed or were not there; they get a new approval."""
-    names = state.retriable()
+    """The same frozen plan again for those that failed or were not there; they get a new approval. A wave
+    that soaked already begins once more, and so in a window."""
+    names, at_first = state.retriable(), len(state.queue) if _edition(body) > 1 else 0
     for name in names:
         state.put(name, Place.PENDING)
     at_once = state.late_round if state.phase is not Phase.LATE else 0
     for name in names:
         # Who was away has no part in a wave, least of all in the canaries': they may have a level in testing.
-        now = len(state.queue) < at_once and state.hosts[name].placing.wave is not None
+        now = len(state.queue) - at_first < at_once and state.hosts[name].placing.wave is not None
         (state.queue if now else state.ready)[name] = None
     if state.phase in (Phase.SOAK, Phase.GATE):
         drop_inquiry(state)
         for jid in [jid for jid, job in state.jobs.items() if job.purpose == "soak"]:
             del state.jobs[jid]
-        state.phase, state.phase_t = Phase.DISPATCH, state.t
+        begins = _edition(body) > 1 and state.queue
+        state.phase, state.phase_t = Phase.WINDOW if begins else Phase.DISPATCH, state.t
     _resume(state, body, given)
 
 

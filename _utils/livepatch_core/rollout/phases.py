@@ -70,9 +70,13 @@ def _inside(state: State, now: Now) -> Optional[Rest]:
 
 
 def _dispatch(state: State, now: Now) -> Step | Rest:
-    """A blackout stops every round; a window that has closed stops no wave that began in it."""
+    """A blackout stops every round; a window that has closed stops no wave that began in it. One that was
+    paused before its first round has not begun."""
     if not state.queue:
         return _after_dispatch(state)
+    outside = None if any(state.laps.get(state.lap, {}).values()) else _inside(state, now)
+    if outside is not None:
+        return outside
     options = state.plan.options
     if options.blackouts:
         found = open_at((), options.blackouts, datetime.fromtimestamp(now.epoch, timezone.utc))

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from livepatch_core.rollout import obeyed, status
 from livepatch_core.rollout.commands import may
 from livepatch_core.rollout.model import Grant, Group
 from livepatch_core.rollout.options import parse_options
@@ -235,3 +236,57 @@ def test_a_stratum_without_canary_by_plan_was_shown_by_the_plan(tmp_path: Path) 
     assert Under(tmp_path, plan).end().standing is Standing.COMPLETED
     gone = Under(tmp_path / "gone", plan, {"a0": "deaf"}).paused()
     assert (gone.lap, B in gone.reason) == (0, True), "but here nobody went first"
+
+
+# -- tried again, and gone on with -----------------------------------------------------------------------
+
+NOON = {"zone": "UTC", "start": "12:00", "end": "12:05"}
+
+
+def test_who_is_tried_again_goes_in_the_wave_where_it_stands(tmp_path: Path) -> None:
+    """However many hosts of that wave still wait."""
+    plan = a_plan(40, parallel=2, waves=["10%", "100%"])
+    bad = plan.waves[0][0]
+    under = Under(tmp_path, plan, {bad: "fails"})
+    under.paused()
+    under.say("resume")  # without a canary of its stratum
+    state = under.until(lambda state: state.lap == 2 and state.counts[Place.HEALTHY] > 6)
+    assert len(state.queue) > state.late_round
+    under.world.data["hosts"][bad]["way"] = "well"
+    old = status.read(under.directory)
+    under.say("retry")
+    state = under.until(lambda state: state.hosts[bad].place is Place.HEALTHY)
+    assert (state.hosts[bad].lap, state.phase) == (2, Phase.DISPATCH)
+    obeyed.command(old, {"id": "x", "verb": "retry", "who": "bob", "why": "go", "arguments": {}})
+    assert bad in old.ready and bad not in old.queue, "what an older journal says"
+
+
+@pytest.mark.parametrize("phase", [Phase.SOAK, Phase.DISPATCH])
+def test_who_is_tried_again_after_its_wave_waits_for_a_window(tmp_path: Path, phase: Phase) -> None:
+    """A wave that has begun may end outside: in its dispatch nobody waits."""
+    plan = a_plan(windows=[NOON], canary_soak=7200, parallel=1)
+    bad = plan.waves[0][0]
+    under = Under(tmp_path, plan, {bad: "fails"})
+    under.until(lambda state: state.phase is phase and state.hosts[bad].place is Place.FAILED)
+    under.say("pause")
+    under.until(lambda state: state.standing is Standing.PAUSED and not state.in_flight())
+    under.world.data["now"] += 3600
+    under.world.data["hosts"][bad]["way"] = "well"
+    old = status.read(under.directory)
+    under.say("retry")
+    under.until(lambda state: state.hosts[bad].place is Place.HEALTHY)
+    day = 86_400 if phase is Phase.SOAK else 0
+    assert day <= under.world.monotonic() < day + 7200
+    obeyed.command(old, {"id": "x", "verb": "retry", "who": "bob", "why": "go", "arguments": {}})
+    assert old.phase is Phase.DISPATCH, "what an older journal says"
+
+
+def test_a_wave_that_was_paused_before_its_first_round_begins_in_a_window(tmp_path: Path) -> None:
+    under = Under(tmp_path, a_plan(windows=[NOON], canary_soak=30, look_every=30))
+    under.until(at(Phase.DISPATCH, 1))
+    under.say("pause")
+    under.paused()
+    under.world.data["now"] += 7 * 3600
+    under.say("resume")
+    under.until(lambda state: state.phase is Phase.SOAK and state.lap == 1)
+    assert 86_400 <= under.world.monotonic() < 86_400 + 3600
