@@ -17,7 +17,7 @@ from typing import Any
 
 from livepatch_core.durable import PRIVATE_FILE, make_directory, write_atomically
 from livepatch_core.errors import LivepatchError
-from livepatch_core.rollout import collect, commands, journal, plandoc, restarts, status, telling
+from livepatch_core.rollout import collect, commands, journal, plandoc, restarts, returning, status, telling
 from livepatch_core.rollout.clock import Clock, Now, iso
 from livepatch_core.rollout.decide import decide
 from livepatch_core.rollout.fleet import MOVES, Fleet, FleetError, Verb
@@ -357,10 +357,8 @@ class Driver:
         self.write(Type.APPROVED, body)
 
     def _block(self) -> None:
-        """Each kernel build's own level: of ``newest`` there are several. Level 0 cannot be bad."""
-        act, grants = f"{self.state.id}/block", self.state.plan.grants
-        for level in sorted({one.level for one in grants.values()} - {0}):
-            builds = sorted(build for build, one in grants.items() if one.level == level)
+        act = f"{self.state.id}/block"
+        for level, builds in returning.withdrawn(self.state).items():
             self.fleet.block(act, level, builds, self.state.back_by)
         self.write(Type.BLOCKED, {"act": act})
 

@@ -116,6 +116,18 @@ def _grant(state: State, build: str, level: int) -> Grant:
     return levels[nearest] if nearest else Grant(0, None)
 
 
+def withdrawn(state: State) -> dict[int, list[str]]:
+    """What a rollback blocks, by level: each kernel build's own (of ``newest`` there are several), and what
+    hosts that keep another kernel, or may, were given with that. Level 0 cannot be bad."""
+    granted = set(state.plan.grants.items())
+    for name in (*state.recalled, *state.stayed):
+        host = state.hosts[name]
+        if host.arrived or name in state.strays:
+            granted.update(state.plan.arrivals.get(host.kernel, {}).items())
+    levels = sorted({grant.level for _, grant in granted} - {0})
+    return {one: sorted(build for build, grant in granted if grant.level == one) for one in levels}
+
+
 def _end(state: State) -> dict[str, str]:
     places = [state.hosts[name].place for name in (*state.recalled, *state.stayed)]
     bad = {place: places.count(place) for place in (Place.ROLLBACK_FAILED, Place.NEEDS_REBOOT, Place.LOST)}

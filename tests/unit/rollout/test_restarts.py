@@ -15,7 +15,7 @@ from livepatch_core.rollout.model import Grant, Method, Plan
 from livepatch_core.rollout.records import Type
 from livepatch_core.rollout.state import Round, State
 from livepatch_core.rollout.state import begin as new_state
-from livepatch_core.rollout.states import Standing
+from livepatch_core.rollout.states import Place, Standing
 from livepatch_core.rollout.steps import Write
 from tests.unit.rollout.fleets import BUILDS, KERNEL, NEW_BUILD, NEW_LEVEL, fleet, host, plan_of, uncovered
 from tests.unit.rollout.simulated import (
@@ -730,3 +730,21 @@ def test_a_round_has_one_method_live_first(tmp_path: Path) -> None:
     ]
     assert all(len(set(one)) == 1 for one in rounds)
     assert [one[0] for one in rounds[:2]] == [Method.LIVEPATCH, Method.KEXEC]
+
+
+@pytest.mark.parametrize("arrive", [True, False])
+def test_a_level_is_blocked_on_the_kernel_where_hosts_keep_it_too(tmp_path: Path, arrive: bool) -> None:
+    """Else the next rollout would bring others there. Where nobody had it, nobody has seen it do harm."""
+    plan = mixed()
+    old = [name for name in (one.minion for one in plan.hosts) if name.startswith("old")]
+    under = Under(tmp_path, plan, {} if arrive else dict.fromkeys(old, "fails"))
+    if not arrive:
+        under.paused()
+        under.say("resume")  # without a canary by kexec
+    under.end()
+    under.say("rollback", block=True)
+    state = under.end()
+    assert {state.hosts[name].place for name in old} == {Place.NEEDS_REBOOT if arrive else Place.ROLLED_BACK}
+    live = [[plan.options.level, build] for build in plan.grants]
+    there = [[NEW_LEVEL, NEW_BUILD]] if arrive else []
+    assert sorted(one[1:] for one in under.world.data["blocked"]) == sorted([*live, *there])
