@@ -116,25 +116,28 @@ def shown(state: State, now: float, hosts: bool = False) -> dict[str, Any]:
 
 
 def listing(folder: Path) -> list[dict[str, Any]]:
-    """Every rollout, the newest first, in a line each."""
-    lines = []
-    for directory in reversed(status.rollouts(folder)):
+    """Every rollout, the newest first, in a line each; of one that cannot be read, why."""
+    return [_line(directory) for directory in reversed(status.rollouts(folder))]
+
+
+def _line(directory: Path) -> dict[str, Any]:
+    try:
         state = status.read(directory)
-        holder = owner.holder(directory) if not state.ended else None
-        lines.append(
-            {
-                "id": state.id,
-                "state": str(state.standing),
-                "level": state.plan.options.level,
-                "target": state.plan.target,
-                "hosts": len(state.hosts),
-                "since": iso(state.since),
-                "reason": state.reason,
-                "by": state.by.get("who", ""),
-                "driven_by": holder.sentence() if holder is not None else None,
-            }
-        )
-    return lines
+    except LivepatchError as problem:
+        unknown = dict.fromkeys(("level", "target", "hosts", "since", "by", "driven_by"))
+        return {"id": directory.name, "state": "unknown", "reason": str(problem), **unknown}
+    holder = owner.holder(directory) if not state.ended else None
+    return {
+        "id": state.id,
+        "state": str(state.standing),
+        "level": state.plan.options.level,
+        "target": state.plan.target,
+        "hosts": len(state.hosts),
+        "since": iso(state.since),
+        "reason": state.reason,
+        "by": state.by.get("who", ""),
+        "driven_by": holder.sentence() if holder is not None else None,
+    }
 
 
 def command(

@@ -349,3 +349,17 @@ def test_ctrl_c() -> None:
     presses.press()
     assert presses.answer(lambda: False) is Answer.PAUSE
     assert presses.answer(lambda: True) is Answer.LEAVE
+
+
+def test_a_rollout_that_cannot_be_read_hides_no_other(master: Master) -> None:
+    """It is in its line, with why."""
+    directory, world = started(master, plan_of(fleet(2)))
+    drive(directory, world)
+    path = directory / journal.FILE_NAME
+    path.write_bytes(path.read_bytes().replace(b'"approve"', b'"approvE"', 1))
+    other, _ = started(master, plan_of(fleet(2), {"seed": 99}))
+    lines = {one["id"]: one for one in verbs.listing(verbs.root(master))}
+    assert lines[other.name]["state"] == "running"
+    damaged = lines[directory.name]
+    assert damaged["state"] == "unknown" and "of the rollout's journal" in damaged["reason"]
+    assert damaged.keys() == lines[other.name].keys()
