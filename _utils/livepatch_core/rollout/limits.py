@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections import Counter as Tally
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Optional
 
+from livepatch_core.rollout.arithmetic import share
+from livepatch_core.rollout.model import Limit
 from livepatch_core.rollout.state import State
 from livepatch_core.rollout.states import COUNTED, Counter
 
@@ -32,7 +34,7 @@ def _scopes(state: State, limits: Mapping[str, Any], place: Any) -> list[tuple[s
     found = [("total", -1, state.counts[place], int(limits["total"]))]
     if state.lap >= 0 and limits["wave"]:
         number = state.laps.get(state.lap, Tally())[place]
-        found.insert(0, ("wave", state.lap, number, int(limits["wave"][state.wave_limit_index])))
+        found.insert(0, ("wave", state.lap, number, _wave_limit(state, limits["wave"], place)))
     return found
 
 
@@ -44,6 +46,18 @@ def _grown(state: State, place: Any) -> list[int]:
         for lap, counts in sorted(state.laps.items())
         if counts[place] > state.stood.get(lap, Tally())[place]
     ]
+
+
+def _wave_limit(state: State, planned: Sequence[int], place: Any) -> int:
+    """As planned; of late hosts, whose number no plan knows, the last wave's, and no larger a share."""
+    limit = int(planned[state.wave_limit_index])
+    if not state.in_late:
+        return limit
+    waiting = sum(state.hosts[name].lap != state.lap for name in state.queue)
+    size = sum(state.laps.get(state.lap, Tally()).values()) + waiting
+    counter = next(one for one, where in COUNTED.items() if where is place)
+    amount: Limit = getattr(state.plan.options.thresholds, counter)
+    return min(limit, share(amount.wave, size))
 
 
 def _words(scope: str) -> str:

@@ -290,3 +290,19 @@ def test_a_wave_that_was_paused_before_its_first_round_begins_in_a_window(tmp_pa
     under.say("resume")
     under.until(lambda state: state.phase is Phase.SOAK and state.lap == 1)
     assert 86_400 <= under.world.monotonic() < 86_400 + 3600
+
+
+@pytest.mark.parametrize(("amount", "allowed"), [("10%", 0), ("50%", 2), (1, 1), (9, 9)])
+def test_a_group_of_late_hosts_is_measured_by_its_own_size(tmp_path: Path, amount: Any, allowed: int) -> None:
+    """A percentage of it, not of the last wave, which may be a hundred times as large."""
+    away = [host(f"away{number}", online=False) for number in range(4)]
+    limit = {**TOLERANT, "failed": {"wave": amount, "total": 100}}
+    plan = plan_of([*fleet(40, domains=2), *away], {**OPTIONS, "thresholds": limit, "waves": ["100%"]})
+    under = Under(tmp_path, plan, {one.minion: "deaf" for one in away})
+    under.until(lambda state: state.phase is Phase.LATE)
+    for number, one in enumerate(away):
+        way = "fails" if number <= allowed else "well"
+        under.world.data["hosts"][one.minion].update(way=way, build=A)
+    state = under.until(lambda state: state.standing is Standing.PAUSED)
+    tripped = [(trip.counter, trip.number, trip.limit) for trip in state.trips]
+    assert tripped == ([("failed", allowed + 1, allowed)] if allowed < len(away) else [])
