@@ -164,13 +164,13 @@ def _without_canary(state: State) -> frozenset[str]:
     return later & {one.placing.stratum for one in canaries} - proven if proven else later
 
 
-def _late_or_end(state: State, now: Now) -> Step:
+def _late_or_end(state: State, now: Now) -> Step | Rest:
     waits = (
         state.catches_up and any(state.counts[one] for one in ABSENTEES) and state.plan.options.late_for > 0
     )
     if state.ready or (waits and not _late_is_over(state, now)):
         return Write(Type.PHASE, {"phase": str(Phase.LATE), "wave": len(state.plan.waves), "lap": state.lap})
-    return Write(Type.ENDED, _completed(state))
+    return _end(state)
 
 
 def _late_is_over(state: State, now: Now) -> bool:
@@ -185,11 +185,18 @@ def _late(state: State, now: Now) -> Step | Rest:
         return _enter(state, max(state.lap + 1, len(state.plan.waves)))
     missing = state.at(ABSENTEES) if state.catches_up else []
     if not missing or _late_is_over(state, now):
-        return Write(Type.ENDED, _completed(state))
+        return _end(state)
     if now.t >= state.next_look:
         return Write(Type.LOOK, {"purpose": "late"}, batches(missing))
     end = (state.late_t or 0.0) + state.plan.options.late_for
     return Rest(f"late hosts, {len(missing)} of them", min(state.next_look, end))
+
+
+def _end(state: State) -> Step | Rest:
+    """Not while one that came back late is being verified and undrained: nobody would ask it any more."""
+    if state.in_flight():
+        return Rest(f"{state.in_flight()} hosts in flight")
+    return Write(Type.ENDED, _completed(state))
 
 
 def _completed(state: State) -> dict[str, str]:

@@ -8,15 +8,16 @@ from typing import Any
 
 import pytest
 
-from livepatch_core.rollout import adoption, collect, journal, restarts, returning, status
+from livepatch_core.rollout import adoption, collect, journal, phases, restarts, returning, status
+from livepatch_core.rollout.clock import Now
 from livepatch_core.rollout.fleet import Verb
 from livepatch_core.rollout.fold import fold
 from livepatch_core.rollout.model import Grant, Method, Plan
 from livepatch_core.rollout.records import Type
 from livepatch_core.rollout.state import Round, State
 from livepatch_core.rollout.state import begin as new_state
-from livepatch_core.rollout.states import Place, Standing
-from livepatch_core.rollout.steps import Write
+from livepatch_core.rollout.states import Phase, Place, Standing
+from livepatch_core.rollout.steps import Rest, Write
 from tests.unit.rollout.fleets import BUILDS, KERNEL, NEW_BUILD, NEW_LEVEL, fleet, host, plan_of, uncovered
 from tests.unit.rollout.simulated import (
     BOOT,
@@ -748,3 +749,14 @@ def test_a_level_is_blocked_on_the_kernel_where_hosts_keep_it_too(tmp_path: Path
     live = [[plan.options.level, build] for build in plan.grants]
     there = [[NEW_LEVEL, NEW_BUILD]] if arrive else []
     assert sorted(one[1:] for one in under.world.data["blocked"]) == sorted([*live, *there])
+
+
+def test_it_does_not_end_while_one_that_came_back_late_is_finished(tmp_path: Path) -> None:
+    """Every eligible host was said to be at its level, and this one may have been drained."""
+    under = Under(tmp_path, mixed(late="report"))
+    state = under.until(lambda state: state.phase is Phase.GATE and state.lap + 1 == len(state.plan.waves))
+    now = Now(under.world.now(), state.t)
+    ended = phases.advance(state, now)
+    assert isinstance(ended, Write) and ended.body["state"] == Standing.COMPLETED
+    state.put("old0", Place.RETURNED)
+    assert phases.advance(state, now) == Rest("1 hosts in flight")
