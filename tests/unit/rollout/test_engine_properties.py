@@ -24,11 +24,14 @@ from livepatch_core.rollout.model import Method, Plan
 from livepatch_core.rollout.records import Record, Type
 from livepatch_core.rollout.state import State
 from livepatch_core.rollout.state import begin as begin_state
-from livepatch_core.rollout.states import OCCUPYING, Phase, Place, Standing
+from livepatch_core.rollout.states import OCCUPYING, WELL, Phase, Place, Standing
 from livepatch_core.rollout.steps import Rest
 from tests.unit.rollout.fleets import KERNEL, host, plan_of, uncovered
 from tests.unit.rollout.simulated import LEDGER, RESTART_WAYS, WAYS, begin, drive, new_world
 
+PING = {"name": "ping", "type": "function", "when": "host", "arguments": {"fun": "test.ping"}}
+ASKED = {**PING, "predicate": {"path": "well", "op": "==", "value": True}}
+SAID: tuple[dict[str, bool], ...] = ({"well": True}, {"well": True}, {"well": True}, {"well": False}, {})
 RARE = ("ahead", "unknown", "lags") * 4  # what a rollback meets at the wrong moment
 BACK = {Place.ROLLED_BACK, Place.ROLLBACK_FAILED, Place.NEEDS_REBOOT, Place.LOST}
 EXAMPLES = settings(
@@ -72,6 +75,7 @@ def rollouts(draw: st.DrawFn) -> tuple[Plan, dict[str, str]]:
         "block_on_rollback": draw(st.booleans()),
         "late": draw(st.sampled_from(("catch_up", "report"))),
         "late_for": 900,
+        "gates": draw(st.sampled_from(([], [], [ASKED]))),
         "without_level": draw(st.sampled_from(("refuse", "accept"))),
         "fallback": draw(st.sampled_from(("none", "kexec", "kexec"))),
         "drain": "livepatch_drain.drain",
@@ -97,6 +101,8 @@ class Watched:
         self.world = new_world(place / "world.json", plan, ways)
         self.directory = begin(place / "rollouts", plan, self.world)
         self.world.watch = self.act
+        number = {one.minion: number for number, one in enumerate(plan.hosts)}
+        self.world.values = lambda name, fun: SAID[number[name] % len(SAID)]
         self.state: Optional[State] = None
         self.turns = 0
         self.orders: dict[int, tuple[str, dict[str, Any]]] = {}
@@ -112,6 +118,7 @@ class Watched:
             state = drive(self.directory, self.world, self.turn)
         self.explained(state)
         self.nobody_is_left_drained(state)
+        assert not state.in_flight()
         return state
 
     def nobody_is_left_drained(self, state: State) -> None:
@@ -199,6 +206,7 @@ def check_journal(directory: Path, plan: Plan) -> None:
     records = journal.read(directory / journal.FILE_NAME)
     no_dispatch_after_a_trip(records)
     soaks_are_kept(records, plan)
+    no_wave_goes_first(records, plan)
     assert records[-1].type == Type.ENDED
 
 
@@ -231,6 +239,21 @@ def soaks_are_kept(records: list[Record], plan: Plan) -> None:
             continue
         phase, began, well, soak = before
         assert not well or (soak == 0 and phase is Phase.DISPATCH) or record.t - began >= soak - 0.01
+
+
+def no_wave_goes_first(records: list[Record], plan: Plan) -> None:
+    """When the first wave after the canaries begins, one of each stratum has gone before it, or a person was
+    told that none has."""
+    state = begin_state("r", plan)
+    for record in records:
+        fold(state, record)
+        if record.type == Type.PHASE and record.body["lap"] == 1 and len(plan.waves) > 1:
+            well = {
+                state.hosts[name].placing.stratum for name in plan.waves[0] if state.hosts[name].place in WELL
+            }
+            later = {state.hosts[name].placing.stratum for name in state.queue}
+            assert later <= well | state.unproven
+            return
 
 
 @EXAMPLES
