@@ -507,6 +507,8 @@ def test_an_approval_that_was_begun_is_written_once(tmp_path: Path, way: str) ->
     records = journal.read(under.directory / journal.FILE_NAME)
     acts = [one.body["act"] for one in records if one.type == Type.APPROVE]
     assert acts == [one.body["act"] for one in records if one.type == Type.APPROVED]
+
+
 def once_approved(under: Under, verb: str) -> None:
     """Say it between an approval and the command to move."""
 
