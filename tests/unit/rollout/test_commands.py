@@ -396,6 +396,8 @@ def test_what_was_allowed_to_stay_is_not_rolled_back_with_a_later_wave(tmp_path:
     under = Under(tmp_path, plan, {plan.waves[0][0]: "fails", plan.waves[1][0]: "fails"})
     under.paused()
     under.say("resume", acknowledge="failed")
+    under.paused()  # once more: no canary of its kernel build and role is healthy
+    under.say("resume")
     state = under.end()
     assert state.standing is Standing.ROLLED_BACK
     assert {places(state)[name] for name in plan.waves[0]} == {"failed", "healthy"}
