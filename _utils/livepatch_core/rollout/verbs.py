@@ -221,7 +221,7 @@ def _came_to_nothing(directory: Path, given: commands.Command, clock: Clock) -> 
     state = status.read(directory)
     refusal = commands.may(given.verb, state, given.arguments)
     if refusal is not None:
-        return _refused(refusal.rstrip("."))
+        return _refused(refusal.rstrip("."), "See livepatch.status.")
     try:
         driver.refuse_reopening(directory, state, given, clock.now())
     except LivepatchError as problem:

@@ -235,7 +235,7 @@ def test_no_level_for_the_new_kernel(tmp_path: Path, unasked: list[str] | None, 
     """That it runs is enough only where somebody said so; then an agent that is back is no failure, in the
     soak neither. unasked: as livepatch.brief says, None where its verdict is not unknown."""
     hosts = [host(f"hv{number}", kernel=KERNEL) for number in range(3)]
-    given = {**OPTIONS, "method": "kexec"}
+    given = {**OPTIONS, "method": "kexec", "canaries_per_stratum": 3}
     plan = plan_of(hosts, given, arrivals={})
     assert not plan.waves and all("see without_level" in one.reason for one in plan.hosts)
     plan = plan_of(hosts, {**given, "without_level": "accept"}, arrivals={})
@@ -416,7 +416,7 @@ def test_a_rollback_after_a_death_at_any_publication(tmp_path: Path, way: str) -
 
         under.world.publish = dying  # type: ignore[method-assign]
         try:
-            under.end()
+            under.until(lambda state: state.ended or (state.standing is Standing.PAUSED and not state.jobs))
             break
         except Dies:
             under.world.data["now"] += 20
