@@ -53,6 +53,16 @@ def is_traced(piece: Piece) -> bool:
     return any(entry.table == "__mcount_loc" for entry in piece.entries)
 
 
+def serves(before: str, after: str) -> bool:
+    """Whether a variable that the running kernel keeps in memory of the kind ``before`` does for new code
+    that expects ``after`` (Unit.storage_of).
+
+    What may be written may also be read only; what only start code uses is not used any more.
+    """
+    read_only = ("read-only", ".data..ro_after_init")
+    return before == after or after == "start" or (before == "written" and after in read_only)
+
+
 class _Differ:
     """Works out a Difference; ``accept`` holds the author's words: subject -> why it is safe."""
 
@@ -108,11 +118,15 @@ class _Differ:
             if piece.function or piece.name not in self.found.partner or self._is_record(section.name):
                 continue
             other = self.original.pieces[self.found.partner[piece.name]]
-            if self.comparer.data_equal(piece, other):
+            before, after = self.original.storage_of(other), self.patched.storage_of(piece)
+            equal = self.comparer.data_equal(piece, other)
+            if equal and serves(before, after):
                 continue
-            if INIT.search(section.name) or EXIT.search(section.name):
+            if after in ("start", "exit") and serves(before, after):
                 self._init_touched(piece.name)
-            elif section.writable:
+            elif not section.writable and not self.original.section_of(other).writable:
+                constants.append(piece.name)
+            elif before == after or serves(before, after):
                 raise self._refuse(
                     Refusal.DATA_CHANGED,
                     piece.name,
@@ -121,7 +135,13 @@ class _Differ:
                     "Change the value in a callback (LIVEPATCH_POST_PATCH) or add a new variable.",
                 )
             else:
-                constants.append(piece.name)
+                raise self._refuse(
+                    Refusal.DATA_CHANGED,
+                    piece.name,
+                    f"The patch moves a variable that the running kernel already uses to another kind of "
+                    f"memory ({before} -> {after}); the running kernel's stays where it is.",
+                    "Add a new variable under another name.",
+                )
         return constants
 
     def _is_record(self, section: str) -> bool:

@@ -34,7 +34,7 @@ from livepatch_core.build.objectfile import (
     Symbol,
 )
 from livepatch_core.build.refusals import Refusal, Refused
-from livepatch_core.build.special import IGNORED, TABLES
+from livepatch_core.build.special import EXIT, IGNORED, INIT, TABLES
 
 REPORT = "Report this with the diff: the builder does not know what to do with it."
 
@@ -89,6 +89,11 @@ class Entry(NamedTuple):
 _FAR = 1 << 64
 _SUFFIX = re.compile(r"\.\d+")
 _COUNTED = re.compile(r"^(__UNIQUE_ID_\w*?)\d+$")
+# Sections of variables that are written at any time and differ in speed only (linux/cache.h).
+_WRITTEN = re.compile(
+    r"^\.ref\.data(\.|$)|^\.(data|bss)(\.[^.].*)?$|^\.data\.\.(read_mostly|(cacheline|shared)_aligned)$"
+)
+_PER_CPU = re.compile(r"^\.data\.\.percpu")
 
 
 def base_name(name: str) -> str:
@@ -200,6 +205,16 @@ class Unit:
 
     def section_of(self, piece: Piece) -> Section:
         return self.file.sections[piece.section]
+
+    def storage_of(self, piece: Piece) -> str:
+        """What kind of memory a variable is in: ``written``, ``read-only``, ``per CPU``, ``start``, ``exit``;
+        the section's name where that alone says it (``.data..ro_after_init``).
+        """
+        section = self.section_of(piece)
+        for kind, pattern in (("start", INIT), ("exit", EXIT), ("per CPU", _PER_CPU), ("written", _WRITTEN)):
+            if pattern.search(section.name):
+                return kind
+        return "read-only" if section.name.startswith(".rodata") and not section.writable else section.name
 
     def reference(self, relocation: Relocation, base: int, executable: bool) -> Reference:
         """A relocation as a reference; ``base`` is where its holder starts."""

@@ -32,6 +32,30 @@ CASES: dict[str, tuple[Edits, Refusal, str, str]] = {
         "kernel/fork.c",
         "max_threads",
     ),
+    "variable that becomes one for all CPUs": (
+        {
+            "fs/inode.c": [
+                ("static DEFINE_PER_CPU(unsigned long, nr_inodes);", "static unsigned long nr_inodes;"),
+                ("this_cpu_inc(nr_inodes);", "nr_inodes++;"),
+                ("this_cpu_dec(nr_inodes);", "nr_inodes--;"),
+                ("sum += per_cpu(nr_inodes, i);", "sum = nr_inodes;"),
+            ]
+        },
+        Refusal.DATA_CHANGED,
+        "fs/inode.c",
+        "nr_inodes",
+    ),
+    "variable that is read-only after the start": (
+        {
+            "fs/proc/self.c": [
+                ("static unsigned self_inum __ro_after_init;", "static unsigned self_inum;"),
+                ("inode->i_ino = self_inum;", "inode->i_ino = self_inum++;"),
+            ]
+        },
+        Refusal.DATA_CHANGED,
+        "fs/proc/self.c",
+        "self_inum",
+    ),
     "author's error": (
         {MEMINFO: [(REPORT, REPORT + "\n\n\tno_such_function(m);\n")]},
         Refusal.PATCHED_COMPILE,

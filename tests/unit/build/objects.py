@@ -78,7 +78,7 @@ class Source:
         local: bool = True,
     ) -> None:
         home = section or f".data.{name}"
-        flags = SHF_ALLOC if home.startswith(".rodata") else SHF_ALLOC | SHF_WRITE
+        flags = SHF_ALLOC if home.startswith((".rodata", ".init.rodata")) else SHF_ALLOC | SHF_WRITE
         kind = SHT_NOBITS if home.startswith(".bss") else SHT_PROGBITS
         number = self._section(home, flags, content, kind)
         self.symbols.append(Symbol(name, 0, len(content), STT_OBJECT, STB_GLOBAL, number))

@@ -112,11 +112,68 @@ def test_changed_variable_is_refused(section: str) -> None:
     assert (caught.value.refusal, caught.value.function) == (Refusal.DATA_CHANGED, "value")
 
 
-def constants(content: bytes, *, local: bool = True, holds: dict[int, str] | None = None) -> Source:
+MOVES = [
+    (".bss.value", ".data..percpu"),
+    (".data..percpu", ".bss.value"),
+    (".data..ro_after_init", ".data.value"),
+    (".rodata.value", ".data.value"),
+    (".rodata.value", ".bss.value"),
+    (".init.data", ".bss.value"),
+    (".exit.data", ".bss.value"),
+    (".bss.value", ".bss..page_aligned"),
+    (".bss..decrypted", ".bss.value"),
+]
+
+
+@pytest.mark.parametrize(("before", "after"), MOVES)
+def test_variable_in_another_kind_of_memory_is_refused(before: str, after: str) -> None:
+    """Its bytes are equal, and new code would reach the running kernel's in the wrong way."""
+
+    def unit(section: str) -> Source:
+        source = two_functions()
+        source.data("value", bytes(4), section=section)
+        return source
+
+    with pytest.raises(Refused) as caught:
+        compare(unit(before), unit(after))
+    assert (caught.value.refusal, caught.value.function) == (Refusal.DATA_CHANGED, "value")
+    assert "another kind of memory" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        (".bss.value", ".data.value"),
+        (".data.value", ".data..read_mostly"),
+        (".data..cacheline_aligned", ".bss.value"),
+        (".data..percpu", ".data..percpu..read_mostly"),
+        (".data.value", ".data..ro_after_init"),
+        (".data.value", ".rodata.value"),
+        (".data.value", ".init.data"),
+    ],
+)
+def test_variable_in_memory_that_does_as_well_is_no_change(before: str, after: str) -> None:
+    def unit(section: str) -> Source:
+        source = two_functions()
+        source.data("value", bytes(4), section=section)
+        return source
+
+    assert compare(unit(before), unit(after)).changed == []
+
+
+def test_constant_of_start_code_gets_a_new_copy() -> None:
+    """The running kernel's is freed."""
+    change = compare(constants(b"same", section=".init.rodata"), constants(b"same"))
+    assert (change.replaced, change.renewed) == (["reader"], ["table"])
+
+
+def constants(
+    content: bytes, *, local: bool = True, holds: dict[int, str] | None = None, section: str = ".rodata.table"
+) -> Source:
     source = Source()
     source.function("reader", b"\x48\x8b\x05\0\0\0\0\xc3", takes={3: "table"})
     source.function("callback", CALL, calls={1: "outside"}, local=True)
-    source.data("table", content, section=".rodata.table", local=local, holds=holds)
+    source.data("table", content, section=section, local=local, holds=holds)
     return source
 
 
