@@ -32,6 +32,7 @@ class Comparer:
 
     def __init__(self, original: Unit, patched: Unit, found: Correlation) -> None:
         self.original, self.patched, self.partner = original, patched, found.partner
+        self._whole: dict[tuple[int, int], bool] = {}
 
     def _paired(self, mine: str, other: str) -> bool:
         """Whether two targets are the same symbol: paired pieces, or undefined symbols of one name."""
@@ -83,9 +84,22 @@ class Comparer:
         ours = ours or self._end_of(self.patched, a)
         theirs = theirs or self._end_of(self.original, b)
         if ours is None or theirs is None:
-            return ours is theirs and names[0] == names[1] and a.position == b.position
+            alike = ours is theirs and names[0] == names[1] and a.position == b.position
+            return alike and self._sections_equal(a.section, b.section, holders)
         same = self.partner.get(ours.name) == theirs.name
         return same and a.position - ours.start == b.position - theirs.start
+
+    def _sections_equal(self, mine: int, other: int, holders: tuple[Piece | None, Piece | None]) -> bool:
+        """Equality of sections that a reference without a name goes into: initial values of local arrays,
+        strings with a zero in them. Where one of those ends cannot be seen, so all of them count.
+        """
+        if (mine, other) not in self._whole:
+            self._whole[mine, other] = True  # while it is compared: it may refer to itself
+            sizes = self.patched.file.sections[mine].size, self.original.file.sections[other].size
+            self._whole[mine, other] = sizes[0] == sizes[1] and self._ranges_equal(
+                (mine, 0, sizes[0]), (other, 0, sizes[1]), holders
+            )
+        return self._whole[mine, other]
 
     @staticmethod
     def _end_of(unit: Unit, reference: Reference) -> Piece | None:

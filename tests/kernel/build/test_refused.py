@@ -135,6 +135,14 @@ def test_an_export_whose_name_the_kernel_has_twice(make: Make, target_of: Callab
     assert [one.owner for one in built.units] == ["ksmbd"]
 
 
+def test_local_array_is_a_part_of_its_function(make: Make, target_of: Callable[[Kernel], Target]) -> None:
+    """Its initial values have no name and lie beside the code, which stays the same."""
+    source, name = target_of(kernels.kernel("6.1")).source, "drivers/scsi/scsi_debug.c"
+    values = "unsigned char disconnect_pg[] = {0x2, 0xe, "
+    built = make("lp_array", [diff(source, {name: [(values + "128", values + "64")]})])
+    assert "resp_disconnect_pg.constprop.0" in {f.old_name for unit in built.units for f in unit.functions}
+
+
 class _Careless(dict):  # type: ignore[type-arg]
     """Remembers copied pieces of code by where they start, not how long they are."""
 

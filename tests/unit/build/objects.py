@@ -90,6 +90,10 @@ class Source:
         """A string section; the number to name in ``point``."""
         return self._section(".rodata.str1.1", SHF_ALLOC | SHF_MERGE | SHF_STRINGS, text + b"\0")
 
+    def unnamed(self, content: bytes) -> int:
+        """A section of constants that no symbol names (local arrays); the number to name in ``point``."""
+        return self._section(".rodata", SHF_ALLOC, content)
+
     def point(self, function: str, at: int, section: int) -> None:
         """Let a function's field at ``at`` hold the (32-bit) address of a section's start."""
         number = next(s.section for s in self.symbols if s.name == function)

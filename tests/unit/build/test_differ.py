@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from livepatch_core.build.differ import Difference, difference
+from livepatch_core.build.objectfile import R_64, STB_LOCAL, STT_SECTION, Relocation, Symbol
 from livepatch_core.build.refusals import Notice, Refusal, Refused
 from tests.unit.build.objects import Source
 
@@ -48,6 +49,38 @@ def test_string_counts_by_its_content() -> None:
 
     assert compare(unit(b"same"), unit(b"same", b"another section before it")).changed == []
     assert compare(unit(b"old"), unit(b"new")).replaced == ["f"]
+
+
+def test_constant_without_a_name_counts_by_its_content() -> None:
+    """The initial values of a local array: the code that copies them is the same."""
+
+    def unit(content: bytes, holds: bytes = b"same") -> Source:
+        source = Source()
+        source.function("f", b"\xbf\0\0\0\0\xc3")
+        source.function("other", b"\xc3")
+        number = source.unnamed(content)
+        source.point("f", 1, number)
+        source.symbols.append(Symbol("", 0, 0, STT_SECTION, STB_LOCAL, source.string(holds)))
+        source.sections[number - 1].relocations.append(Relocation(0, R_64, len(source.symbols) - 1, 0))
+        return source
+
+    assert compare(unit(bytes(8) + b"\x02\x0e\x80"), unit(bytes(8) + b"\x02\x0e\x80")).changed == []
+    assert compare(unit(bytes(8) + b"\x02\x0e\x80"), unit(bytes(8) + b"\x02\x0e\x40")).replaced == ["f"]
+    assert compare(unit(bytes(8)), unit(bytes(8), b"other")).replaced == ["f"]
+    assert compare(unit(bytes(8)), unit(bytes(9))).replaced == ["f"]
+
+
+def test_constant_without_a_name_may_refer_to_itself() -> None:
+    def unit(content: bytes) -> Source:
+        source = Source()
+        source.function("f", b"\xbf\0\0\0\0\xc3")
+        number = source.unnamed(bytes(8) + content)
+        source.point("f", 1, number)
+        source.sections[number - 1].relocations.append(Relocation(0, R_64, len(source.symbols) - 1, 8))
+        return source
+
+    assert compare(unit(b"a"), unit(b"a")).changed == []
+    assert compare(unit(b"a"), unit(b"b")).replaced == ["f"]
 
 
 def test_line_of_a_warning_is_no_change_and_its_flags_are() -> None:
