@@ -8,15 +8,16 @@ Documentation/bpf/btf.rst), which is cheap to read and does not change the code.
 
 from __future__ import annotations
 
+import re
 import struct
-from collections.abc import Callable
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, Optional, Union
 
 from livepatch_core.build.refusals import Refusal, Refused
 
 _INT, _PTR, _ARRAY, _STRUCT, _UNION, _ENUM, _FWD, _TYPEDEF = 1, 2, 3, 4, 5, 6, 7, 8
-_MODIFIERS = frozenset({8, 9, 10, 11, 18})  # typedef, volatile, const, restrict, type tag
+_QUALIFIERS = frozenset({9, 10, 11, 18})  # volatile, const, restrict, type tag
 _FUNC, _FUNC_PROTO, _VAR, _DATASEC, _FLOAT, _DECL_TAG, _ENUM64 = 12, 13, 14, 15, 16, 17, 19
 # Bytes after the 12 of struct btf_type: fixed, and for each of its vlen members.
 _EXTRA = {
@@ -31,8 +32,11 @@ _EXTRA = {
     _DECL_TAG: (4, 0),
     _ENUM64: (0, 12),
 }
+_ENUMS = frozenset({_ENUM, _ENUM64})
 _WORDS = {_STRUCT: "struct", _UNION: "union", _ENUM: "enum", _ENUM64: "enum"}
 _DEEPEST = 64
+# Names of a value that only counts the others, at the end of an enum.
+_COUNT = re.compile(r"^_*(max|nr|num|n)_|_nr_|_(max|nr|num|count|cnt|last|types|nvals)$", re.IGNORECASE)
 
 Shape = Union[str, tuple[object, ...]]
 
@@ -56,10 +60,8 @@ class Member(NamedTuple):
 
 @dataclass(frozen=True)
 class Aggregate:
-    """A struct or union with its size in bytes, or an enum (offset = value)."""
+    """A struct or union with its size in bytes."""
 
-    word: str
-    name: str
     size: int
     members: tuple[Member, ...]
 
@@ -70,7 +72,12 @@ def _bad() -> Refused:
     )
 
 
-def _read_types(btf: bytes) -> list[_Type]:
+def _text(text: bytes, offset: int) -> str:
+    return text[offset : text.find(b"\0", offset)].decode("latin-1") if offset < len(text) else ""
+
+
+def _read_types(btf: bytes) -> tuple[list[_Type], bytes]:
+    """All types by number, and the table that the names of their members lie in."""
     if len(btf) < 24:
         raise _bad()
     magic, _version, _flags, header, type_at, type_size, text_at, text_size = struct.unpack_from(
@@ -85,45 +92,44 @@ def _read_types(btf: bytes) -> list[_Type]:
         kind, count = info >> 24 & 0x1F, info & 0xFFFF
         fixed, each = _EXTRA.get(kind, (0, 0))
         extra = btf[position + 12 : position + 12 + fixed + each * count]
-        name = text[name_at : text.find(b"\0", name_at)].decode("latin-1") if name_at < len(text) else ""
-        types.append(_Type(kind, name, bool(info >> 31), value, extra))
+        types.append(_Type(kind, _text(text, name_at), bool(info >> 31), value, extra))
         position += 12 + len(extra)
-    return types
+    return types, text
 
 
 class _Shapes:
-    """What a member looks like in memory, without names that do not matter."""
+    """What a type looks like in memory, without what does not matter for that."""
 
-    def __init__(self, types: list[_Type]) -> None:
-        self.types = types
+    def __init__(self, types: list[_Type], text: bytes) -> None:
+        self.types, self.text = types, text
 
-    def _type(self, number: int) -> _Type:
-        if number >= len(self.types):
-            raise _bad()
-        return self.types[number]
-
-    def plain(self, number: int) -> _Type:
-        """The type below typedefs and qualifiers."""
+    def plain(self, number: int) -> tuple[_Type, str]:
+        """The type below typedefs and qualifiers, and the name of the last typedef."""
+        alias = ""
         for _ in range(_DEEPEST):
-            found = self._type(number)
-            if found.kind not in _MODIFIERS:
-                return found
+            if number >= len(self.types):
+                raise _bad()
+            found = self.types[number]
+            if found.kind != _TYPEDEF and found.kind not in _QUALIFIERS:
+                return found, alias
+            alias = found.name if found.kind == _TYPEDEF else alias
             number = found.value
         raise _bad()
 
     def shape(self, number: int, depth: int = 0) -> Shape:
-        found = self.plain(number)
+        found, alias = self.plain(number)
         if depth > _DEEPEST:
             raise _bad()
         if found.kind == _PTR:
-            return "pointer"
+            below, name = self.plain(found.value)
+            nameless = below.kind in (_STRUCT, _UNION) and not (below.name or name)
+            return ("pointer", self.shape(found.value, depth + 1)) if nameless else "pointer"
         if found.kind == _ARRAY:
             element, _, count = struct.unpack("<III", found.extra)
             return ("array", count, self.shape(element, depth + 1))
         if found.kind in (_STRUCT, _UNION):
-            if found.name:
-                return f"{_WORDS[found.kind]} {found.name}"
-            return (_WORDS[found.kind], found.value, self.members(found, depth + 1))
+            name = label(found, alias)
+            return name or (_WORDS[found.kind], found.value, self.members(found, depth + 1))
         if found.kind in (_INT, _ENUM, _ENUM64, _FLOAT):
             return ("number", found.value)
         return ("other", found.kind)
@@ -133,58 +139,98 @@ class _Shapes:
         for name_at, number, offset in struct.iter_unpack("<III", found.extra):
             bits = offset >> 24 if found.flag else 0
             place = offset & 0xFFFFFF if found.flag else offset
-            members.append((name_at, number, place, bits))
-        return tuple(Member(str(n), o, b, self.shape(t, depth)) for n, t, o, b in members)
+            members.append(Member(_text(self.text, name_at), place, bits, self.shape(number, depth)))
+        return tuple(members)
+
+    def labelled(self) -> Iterator[tuple[str, _Type]]:
+        """Every struct, union and enum by its C name (``struct foo``; of one without a name, its typedef or
+        variable); "" for an enum that has none of these.
+        """
+        named = set()
+        for item in self.types:
+            if item.kind in (_TYPEDEF, _VAR):
+                below = self._below(item.value, through=() if item.kind == _TYPEDEF else (_PTR, _ARRAY))
+                if self.types[below].kind in _WORDS and not self.types[below].name:
+                    named.add(below)
+                    yield item.name, self.types[below]
+        for number, item in enumerate(self.types):
+            if item.kind in _WORDS and (item.name or (item.kind in _ENUMS and number not in named)):
+                yield label(item), item
+
+    def _below(self, number: int, through: Sequence[int]) -> int:
+        """The type below qualifiers and the given kinds, but not below typedefs."""
+        for _ in range(_DEEPEST):
+            if number >= len(self.types):
+                raise _bad()
+            found = self.types[number]
+            if found.kind not in _QUALIFIERS and found.kind not in through:
+                return number
+            is_array = found.kind == _ARRAY
+            number = struct.unpack("<III", found.extra)[0] if is_array else found.value
+        raise _bad()
 
 
-def read_aggregates(btf: bytes) -> dict[str, Aggregate]:
-    """Every named struct, union and enum of a unit by its C name (``struct foo``).
+def label(item: _Type, alias: str = "") -> str:
+    """What C calls a type: by its tag, or else by the typedef that it is behind."""
+    return f"{_WORDS[item.kind]} {item.name}" if item.name else alias
+
+
+def _aggregates(shapes: _Shapes) -> dict[str, Aggregate]:
+    """Every struct and union of a unit that has a name.
 
     A name that a unit defines twice (in two functions) is left out: which is which cannot be told.
     """
-    types = _read_types(btf)
-    header, text_at = struct.unpack_from("<4xI8xI", btf)
-    text = btf[header + text_at :]
-
-    def name(offset: int) -> str:
-        return text[offset : text.find(b"\0", offset)].decode("latin-1") if offset < len(text) else ""
-
-    shapes, twice = _Shapes(types), set()
     found: dict[str, Aggregate] = {}
-    for item in types:
-        if item.kind not in _WORDS or not item.name:
-            continue
-        label = f"{_WORDS[item.kind]} {item.name}"
-        members = _enumerators(item, name) if item.kind in (_ENUM, _ENUM64) else shapes.members(item)
-        members = (
-            tuple(m._replace(name=name(int(m.name))) for m in members)
-            if item.kind in (_STRUCT, _UNION)
-            else members
-        )
-        twice |= {label} & found.keys()
-        found[label] = Aggregate(_WORDS[item.kind], item.name, item.value, members)
-    return {label: aggregate for label, aggregate in found.items() if label not in twice}
+    twice = set()
+    for name, item in shapes.labelled():
+        if item.kind not in _ENUMS:
+            twice |= {name} & found.keys()
+            found[name] = Aggregate(item.value, shapes.members(item))
+    return {name: aggregate for name, aggregate in found.items() if name not in twice}
 
 
-def _enumerators(item: _Type, name: Callable[[int], str]) -> tuple[Member, ...]:
+class _Enumerator(NamedTuple):
+    """``counts``: it only says how many others there are; ``enum``: what that is called."""
+
+    value: int
+    counts: bool
+    enum: str
+
+
+def _enumerators(shapes: _Shapes) -> dict[str, _Enumerator]:
+    """Every value of every enum by its name, but for a constant that an enum without a name is for, and for
+    names that a unit defines twice.
+    """
+    found: dict[str, _Enumerator] = {}
+    twice = set()
+    for enum, item in shapes.labelled():
+        values = _values(item, shapes.text) if item.kind in _ENUMS else {}
+        last = max(values.values(), default=0)
+        for name, value in values.items() if enum or len(values) > 1 else ():
+            # NAME_MAX = __NAME_MAX - 1 is the last one's value once more.
+            counts = value >= last - 1 and bool(_COUNT.search(name))
+            one = _Enumerator(value, counts, enum or f"enum of {next(iter(values))}")
+            twice |= {name} if found.setdefault(name, one).value != value else set()
+    return {name: one for name, one in found.items() if name not in twice}
+
+
+def _values(item: _Type, text: bytes) -> dict[str, int]:
     if item.kind == _ENUM:
-        return tuple(Member(name(n), v, 0, "value") for n, v in struct.iter_unpack("<Ii", item.extra))
-    return tuple(
-        Member(name(n), hi << 32 | lo, 0, "value") for n, lo, hi in struct.iter_unpack("<III", item.extra)
-    )
+        return {_text(text, n): v for n, v in struct.iter_unpack("<Ii", item.extra)}
+    return {_text(text, n): high << 32 | low for n, low, high in struct.iter_unpack("<III", item.extra)}
 
 
-def _enum_change(before: Aggregate, after: Aggregate) -> Optional[str]:
-    """New values may be added; old ones must keep theirs, but for the last, which counts the others."""
-    old, new = {m.name: m.offset for m in before.members}, {m.name: m.offset for m in after.members}
-    last = max(old.values(), default=0)
-    changed = [n for n, v in old.items() if n in new and new[n] != v and v != last]
-    return f"{changed[0]} changes its value" if changed else None
+def _changed_enums(old: dict[str, _Enumerator], new: dict[str, _Enumerator]) -> dict[str, str]:
+    """New values may be added; old ones must keep theirs, but for those that count the others."""
+    found: dict[str, str] = {}
+    for name, one in old.items():
+        other = new.get(name, one)
+        if one.value != other.value and not one.counts:
+            found.setdefault(one.enum, f"{name} changes its value")
+    return found
 
 
 def _change(before: Aggregate, after: Aggregate) -> Optional[str]:
-    if before.word == "enum":
-        return _enum_change(before, after)
     if before.size != after.size:
         return f"its size changes from {before.size} to {after.size} bytes"
     if before.members == after.members:
@@ -194,29 +240,17 @@ def _change(before: Aggregate, after: Aggregate) -> Optional[str]:
     return f"its members change ({', '.join(names[:5]) or 'unnamed ones'})"
 
 
-def _anonymous_names(members: tuple[Member, ...]) -> tuple[Member, ...]:
-    return tuple(m._replace(shape=_without_names(m.shape)) for m in members)
-
-
-def _without_names(shape: object) -> Shape:
-    """An anonymous member's inner names are string offsets, which mean nothing in another unit."""
-    if isinstance(shape, Member):
-        return ("member", shape.offset, shape.bits, _without_names(shape.shape))
-    if isinstance(shape, tuple):
-        return tuple(_without_names(part) for part in shape)
-    return shape if isinstance(shape, str) else ("number", shape)
-
-
 def changed_layouts(before: bytes, after: bytes) -> dict[str, str]:
-    """C name -> what changes, for every type that both units define and lay out differently."""
+    """C name -> what changes, for every type that both units define and lay out differently. An enum without
+    a name is called after its first value.
+    """
     if before == after:
         return {}
-    old, new = read_aggregates(before), read_aggregates(after)
-    found: dict[str, str] = {}
-    for label in old.keys() & new.keys():
-        one, other = old[label], new[label]
-        pair = [Aggregate(a.word, a.name, a.size, _anonymous_names(a.members)) for a in (one, other)]
-        why = _change(*pair)
+    one, other = _Shapes(*_read_types(before)), _Shapes(*_read_types(after))
+    found = _changed_enums(_enumerators(one), _enumerators(other))
+    old, new = _aggregates(one), _aggregates(other)
+    for name in old.keys() & new.keys():
+        why = _change(old[name], new[name])
         if why is not None:
-            found[label] = why
+            found[name] = why
     return dict(sorted(found.items()))

@@ -18,6 +18,9 @@ Make = Callable[..., Built]
 MEMINFO = "fs/proc/meminfo.c"
 REPORT = "\thugetlb_report_meminfo(m);\n"
 PIPE = "include/linux/pipe_fs_i.h"
+OFFSET = "\tint offset;\t\t\t/* offset of magic */\n"
+SIZE = "\tint size;\t\t\t/* size of magic/mask */\n"
+INDIVIDUAL = "\tLEGACY_FS_INDIVIDUAL_PARAMS,\n"
 
 CASES: dict[str, tuple[Edits, Refusal, str, str]] = {
     "start code": (
@@ -55,6 +58,23 @@ CASES: dict[str, tuple[Edits, Refusal, str, str]] = {
         Refusal.DATA_CHANGED,
         "fs/proc/self.c",
         "self_inum",
+    ),
+    "struct that only a typedef names": (
+        {
+            "fs/binfmt_misc.c": [
+                (OFFSET + SIZE, SIZE + OFFSET),
+                ("\trefcount_t users;", "\tunsigned long hits;\n\trefcount_t users;"),
+            ]
+        },
+        Refusal.LAYOUT,
+        "fs/binfmt_misc.c",
+        "Node",
+    ),
+    "value before the last of an enum": (
+        {"fs/fs_context.c": [(INDIVIDUAL, "\tLEGACY_FS_BINARY_PARAMS,\n" + INDIVIDUAL)]},
+        Refusal.LAYOUT,
+        "fs/fs_context.c",
+        "enum legacy_fs_param",
     ),
     "author's error": (
         {MEMINFO: [(REPORT, REPORT + "\n\n\tno_such_function(m);\n")]},

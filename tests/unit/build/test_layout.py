@@ -1,0 +1,165 @@
+"""Which changes of types count as another layout, on type information made on the spot."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Mapping, Sequence
+
+import pytest
+
+from livepatch_core.build.layout import changed_layouts
+from livepatch_core.build.refusals import Refused
+
+Members = Sequence[tuple[str, int, int]]  # name, number of the type, offset in bits
+
+
+class Types:
+    """BTF under construction (Documentation/bpf/btf.rst); each method gives the number of the new type."""
+
+    def __init__(self) -> None:
+        self._text, self._types, self._count = b"\0", b"", 0
+        self.int, self.long = self._add(1, "int", 4, extra=bytes(4)), self._add(1, "long", 8, extra=bytes(4))
+
+    def _name(self, name: str) -> int:
+        place = len(self._text)
+        self._text += name.encode() + b"\0"
+        return place if name else 0
+
+    def _add(self, kind: int, name: str, value: int, count: int = 0, extra: bytes = b"") -> int:
+        self._types += struct.pack("<III", self._name(name), kind << 24 | count, value) + extra
+        self._count += 1
+        return self._count
+
+    def struct(self, name: str, size: int, members: Members) -> int:
+        fields = [struct.pack("<III", self._name(n), number, offset) for n, number, offset in members]
+        return self._add(4, name, size, len(fields), b"".join(fields))
+
+    def enum(self, name: str, values: Mapping[str, int]) -> int:
+        fields = [struct.pack("<Ii", self._name(n), value) for n, value in values.items()]
+        return self._add(6, name, 4, len(fields), b"".join(fields))
+
+    def pointer(self, number: int) -> int:
+        return self._add(2, "", number)
+
+    def typedef(self, name: str, number: int) -> int:
+        return self._add(8, name, number)
+
+    def constant(self, number: int) -> int:
+        return self._add(10, "", number)
+
+    def variable(self, name: str, number: int) -> int:
+        return self._add(14, name, number, extra=bytes(4))
+
+    def bytes(self) -> bytes:
+        size = len(self._types)
+        return (
+            struct.pack("<HBBIIIII", 0xEB9F, 1, 0, 24, 0, size, size, len(self._text))
+            + self._types
+            + self._text
+        )
+
+
+def two(types: Types, names: Sequence[str], tag: str = "") -> int:
+    """A struct of two ints, in the order of ``names``."""
+    return types.struct(tag, 8, [(names[0], types.int, 0), (names[1], types.int, 32)])
+
+
+def changed(kind: str, before: Sequence[str], after: Sequence[str]) -> list[str]:
+    return list(changed_layouts(holding(kind, before), holding(kind, after)))
+
+
+def holding(kind: str, names: Sequence[str]) -> bytes:
+    types = Types()
+    types.struct("pad" if names[0] == "a" else "other_pad", 0, [])  # numbers and names move about
+    if kind == "tag":
+        two(types, names, "node")
+    elif kind == "typedef":
+        types.typedef("Node", types.constant(two(types, names)))
+    elif kind == "member":
+        types.struct("outer", 12, [("", two(types, names), 0), ("k", types.int, 64)])
+    elif kind == "pointer":
+        types.struct("outer", 8, [("table", types.pointer(two(types, names)), 0)])
+    elif kind == "variable":
+        types.variable("state", types.pointer(two(types, names)))
+    elif kind == "member behind a typedef":
+        types.struct("outer", 8, [("node", types.typedef("Node", two(types, names)), 0)])
+    return types.bytes()
+
+
+@pytest.mark.parametrize(
+    ("kind", "name"),
+    [
+        ("tag", "struct node"),
+        ("typedef", "Node"),
+        ("member", "struct outer"),
+        ("pointer", "struct outer"),
+        ("variable", "state"),
+        ("member behind a typedef", "Node"),
+    ],
+)
+def test_members_that_change_places(kind: str, name: str) -> None:
+    assert changed(kind, ["a", "b"], ["b", "a"]) == [name]
+    assert changed(kind, ["a", "b"], ["a", "b"]) == []
+
+
+def enums(before: Sequence[str], after: Sequence[str], name: str = "step") -> list[str]:
+    def unit(values: Sequence[str]) -> bytes:
+        types = Types()
+        number = types.enum("" if name == "typedef" else name, {n: v for v, n in enumerate(values)})
+        if name == "typedef":
+            types.typedef("step_t", number)
+        return types.bytes()
+
+    return list(changed_layouts(unit(before), unit(after)))
+
+
+@pytest.mark.parametrize(
+    ("name", "label"), [("step", "enum step"), ("", "enum of NEW"), ("typedef", "step_t")]
+)
+def test_value_that_is_moved_counts_whatever_the_enum_is_called(name: str, label: str) -> None:
+    assert enums(["NEW", "BUSY", "DONE"], ["NEW", "HELD", "BUSY", "DONE"], name) == [label]
+    assert enums(["NEW", "BUSY"], ["NEW", "BUSY", "DONE"], name) == []
+
+
+def test_value_before_the_last_moves_the_last() -> None:
+    """As legacy_fs_param, which a context holds."""
+    assert enums(["UNSET", "MONOLITHIC", "INDIVIDUAL"], ["UNSET", "MONOLITHIC", "BINARY", "INDIVIDUAL"]) != []
+
+
+@pytest.mark.parametrize("last", ["STEP_MAX", "__STEP_MAX", "NR_STEPS", "MAX_STEPS", "NUM_STEPS", "STEP_CNT"])
+def test_count_at_the_end_may_grow(last: str) -> None:
+    assert enums(["A", "B", last], ["A", "B", "C", last]) == []
+
+
+def test_name_like_a_count_in_the_middle_is_a_value() -> None:
+    assert enums(["MAX_RATE", "B", "C", "D"], ["A", "MAX_RATE", "E", "F"]) == ["enum step"]
+
+
+def test_highest_value_by_another_name_may_grow() -> None:
+    """The kernel writes NAME_MAX = __NAME_MAX - 1."""
+
+    def unit(values: Sequence[str]) -> bytes:
+        types = Types()
+        numbers = {name: value for value, name in enumerate([*values, "__STEP_MAX"])}
+        types.enum("", {**numbers, "STEP_MAX": len(values) - 1})
+        return types.bytes()
+
+    assert changed_layouts(unit(["A", "B"]), unit(["A", "B", "C"])) == {}
+
+
+def test_constant_that_an_enum_is_written_for_is_no_layout() -> None:
+    def unit(value: int) -> bytes:
+        types = Types()
+        types.enum("", {"RETRIES": value})
+        return types.bytes()
+
+    assert changed_layouts(unit(3), unit(5)) == {}
+
+
+def test_type_that_refers_to_itself_without_end_is_refused() -> None:
+    types = Types()
+    types.struct("node", 8, [("next", 4, 0)])
+    types.pointer(5)
+    types.struct("", 8, [("next", 4, 0)])
+    with pytest.raises(Refused):
+        changed_layouts(types.bytes(), Types().bytes())
