@@ -9,7 +9,7 @@ from livepatch_core.build.correlate import correlate, lost_statics
 from livepatch_core.build.equality import Comparer
 from livepatch_core.build.refusals import Notice, Refusal, Refused, Warning_
 from livepatch_core.build.special import EXIT, INIT, TABLES, registration
-from livepatch_core.build.unit import Piece, Unit
+from livepatch_core.build.unit import Piece, Unit, is_numbered
 
 
 @dataclass
@@ -84,6 +84,7 @@ class _Differ:
         self._renew_constants(constants)
         self._join_cold()
         self._split_untraced()
+        self._check_aliases()
         self._report_gone()
         self._check_statics()
         return self.result
@@ -314,6 +315,40 @@ class _Differ:
             f"The function cannot be traced (notrace, noinstr or inline), so it cannot be redirected, "
             f"and {why}.",
             "Make the change in its callers.",
+        )
+
+    def _check_aliases(self) -> None:
+        """A redirect is for every name of an address, so a changed function must have the same names before
+        and after: gcc makes one of two equal functions, and of an alias a function of its own.
+        """
+        changed = set(self.result.changed)
+        sharers: dict[str, list[str]] = {}
+        for piece in self.patched.functions():
+            for other in self._originals(piece):
+                sharers.setdefault(other.name, []).append(piece.name)
+        for names in sharers.values():
+            if len(names) > 1 and changed & set(names):
+                raise self._shared(names, "one function in the running kernel and several in the patch")
+        for piece in self.patched.functions():
+            others = self._originals(piece)
+            same = piece.name not in changed and all(self.comparer.functions_equal(piece, o) for o in others)
+            if len(others) > 1 and not same:
+                raise self._shared(
+                    [o.name for o in others], "several functions in the running kernel and one in the patch"
+                )
+
+    def _originals(self, piece: Piece) -> list[Piece]:
+        """The original functions that have any of a function's names; one, but for aliases."""
+        names = [name for name in (piece.name, *piece.aliases) if not is_numbered(name)]
+        found = (self.original.pieces.get(name) for name in names)
+        return list({other.name: other for other in found if other is not None and other.function}.values())
+
+    def _shared(self, names: list[str], what: str) -> Refused:
+        return self._refuse(
+            Refusal.SYMBOL_AMBIGUOUS,
+            names[0],
+            f"{' and '.join(names)} are {what}; a redirect would send callers of one to the other.",
+            "Make the change in their callers.",
         )
 
     def _report_gone(self) -> None:

@@ -76,6 +76,21 @@ CASES: dict[str, tuple[Edits, Refusal, str, str]] = {
         "fs/fs_context.c",
         "enum legacy_fs_param",
     ),
+    "alias that gets code of its own": (
+        {
+            "drivers/thermal/thermal_netlink.c": [
+                (
+                    "int thermal_genl_event_tz_trip_down(struct param *p)\n"
+                    '\t__attribute__((alias("thermal_genl_event_tz_trip_up")));\n',
+                    "int thermal_genl_event_tz_trip_down(struct param *p)\n"
+                    "{\n\treturn nla_put_u32(p->msg, THERMAL_GENL_ATTR_TZ_ID, p->tz_id);\n}\n",
+                )
+            ]
+        },
+        Refusal.SYMBOL_AMBIGUOUS,
+        "drivers/thermal/thermal_netlink.c",
+        "thermal_genl_event_tz_trip_down",
+    ),
     "author's error": (
         {MEMINFO: [(REPORT, REPORT + "\n\n\tno_such_function(m);\n")]},
         Refusal.PATCHED_COMPILE,

@@ -59,6 +59,11 @@ class Source:
         if traced:
             self.record("__mcount_loc", bytes(8), {0: name}, wide=True)
 
+    def alias(self, name: str, function: str) -> None:
+        """A second name of a function."""
+        first = next(s for s in self.symbols if s.name == function)
+        self.symbols.append(first._replace(name=name))
+
     def record(self, table: str, data: bytes, about: dict[int, str], *, wide: bool = False) -> None:
         existing = next((n for n, s in enumerate(self.sections, 1) if s.name == table), 0)
         number = existing or self._section(table, SHF_ALLOC, b"")

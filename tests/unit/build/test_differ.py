@@ -306,5 +306,41 @@ def test_cold_part_counts_for_its_function() -> None:
     assert compare(unit(b"\x0f\x0b"), unit(b"\x90\x0b")).replaced == ["f"]
 
 
+def pair(up: bytes, down: bytes | None) -> Source:
+    """Two functions; without the second's own code they are one."""
+    source = Source()
+    source.function("up", up)
+    if down is None:
+        source.alias("down", "up")
+    else:
+        source.function("down", down)
+    return source
+
+
+@pytest.mark.parametrize("changed", ["up", "down"])
+def test_names_of_one_function_that_are_told_apart_are_refused(changed: str) -> None:
+    after = pair(b"\xcc\xc3", b"\x90\xc3") if changed == "up" else pair(b"\x90\xc3", b"\xcc\xc3")
+    with pytest.raises(Refused) as caught:
+        compare(pair(b"\x90\xc3", None), after)
+    assert caught.value.refusal is Refusal.SYMBOL_AMBIGUOUS
+    assert "down" in str(caught.value) and "up" in str(caught.value)
+
+
+def test_function_that_becomes_another_name_of_one_is_refused() -> None:
+    """Only one of the two could be redirected."""
+    with pytest.raises(Refused) as caught:
+        compare(pair(b"\x90\xc3", b"\xcc\xc3"), pair(b"\x90\xc3", None))
+    assert caught.value.refusal is Refusal.SYMBOL_AMBIGUOUS
+
+
+def test_names_that_the_compiler_joins_or_parts_without_a_change_are_none() -> None:
+    assert compare(pair(b"\xc3", b"\xc3"), pair(b"\xc3", None)).changed == []
+    assert compare(pair(b"\xc3", None), pair(b"\xc3", b"\xc3")).changed == []
+
+
+def test_function_of_two_names_is_replaced() -> None:
+    assert len(compare(pair(b"\x90\xc3", None), pair(b"\xcc\xc3", None)).replaced) == 1
+
+
 def test_forced_function_is_replaced_although_equal() -> None:
     assert compare(two_functions(), two_functions(), forced=["caller"]).replaced == ["caller"]
