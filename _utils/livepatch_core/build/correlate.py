@@ -4,7 +4,8 @@ Plain names speak for themselves. Numbered ones (static locals, ``.isra.0`` clon
 where it is unique, else by the order in which functions that are already paired refer to them. For
 *functions* any one-to-one pairing is sound, because each original is redirected to its partner and the
 compiler made the patched callers for exactly those partners. For *writable variables* a wrong pair would mix
-up state, so what is not certain is not paired (differ.py refuses it).
+up state, and their order means nothing: the compiler numbers them anew, and a patch may swap two calls that
+are inlined. What is not certain is not paired (differ.py refuses it).
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
+from livepatch_core.build.equality import Comparer
 from livepatch_core.build.unit import Piece, Reference, Unit, base_name, is_numbered
 
 # Variables whose only state is "this was said already" or a print budget: a fresh copy repeats a message,
@@ -57,7 +59,8 @@ def _pair_groups(original: Unit, patched: Unit, found: Correlation) -> None:
         taken = found.taken()
         mine = [p for p in pieces if p.name not in found.partner]
         others = [p for p in theirs.get((function, base), ()) if p.name not in taken]
-        if len(mine) == len(others) == 1 or function:
+        kept = any(_holds_state(patched, p) for p in mine) and any(_holds_state(original, p) for p in others)
+        if function or (len(mine) == len(others) == 1 and not kept):
             for piece, other in zip(mine, others):
                 found.partner[piece.name] = other.name
 
@@ -71,10 +74,10 @@ def _mentioned(unit: Unit, piece: Piece, wanted: Callable[[str], bool]) -> list[
     return list(dict.fromkeys(name for name in names if wanted(name)))
 
 
-def _pair_mentions(
-    original: Unit, patched: Unit, found: Correlation, function: str, *, certain: bool
-) -> None:
-    """Pair what both versions of one function mention, group by group, in order."""
+def _pair_mentions(original: Unit, patched: Unit, found: Correlation, function: str) -> None:
+    """Pair what both versions of one function mention, group by group, in order, but for variables that hold
+    state.
+    """
     taken = found.taken()
     mine: dict[str, list[str]] = defaultdict(list)
     theirs: dict[str, list[str]] = defaultdict(list)
@@ -87,11 +90,110 @@ def _pair_mentions(
         alike = [
             (a, b) for a, b in zip(names, others) if patched.pieces[a].function == original.pieces[b].function
         ]
-        if len(names) == len(others) == len(alike):
+        state = [a for a, b in alike if _both_hold_state(original, patched, a, b)]
+        if len(names) == len(others) == len(alike) and not state:
             found.partner.update(alike)
-        elif others and not certain:
-            for name in names:
-                found.unsettled[name] = tuple(others)
+
+
+class _Supposing(Comparer):
+    """Equality of functions under whatever one-to-one pairing of same-named variables makes them equal."""
+
+    def __init__(self, original: Unit, patched: Unit, found: Correlation) -> None:
+        super().__init__(original, patched, found.partner)
+        self.found = found
+        self.supposed: dict[str, str] = {}
+
+    def pairs(self, function: str) -> dict[str, str]:
+        """The pairs that are supposed where the two versions of a function are then equal."""
+        self.supposed = {}
+        pieces = self.patched.pieces[function], self.original.pieces[self.partner[function]]
+        return self.supposed if self.functions_equal(*pieces) else {}
+
+    def paired(self, mine: str, other: str) -> bool:
+        if super().paired(mine, other):
+            return True
+        ours, theirs = self.patched.pieces.get(mine), self.original.pieces.get(other)
+        if ours is None or theirs is None or base_name(ours.name) != base_name(theirs.name):
+            return False
+        settled = ours.name in self.partner or theirs.name in self.found.taken()
+        if settled or not _both_hold_state(self.original, self.patched, ours.name, theirs.name):
+            return False
+        known = self.supposed.setdefault(ours.name, theirs.name) == theirs.name
+        return known and list(self.supposed.values()).count(theirs.name) == 1
+
+
+class _State:
+    """Pairs the variables that hold state and whose names say nothing, where that is certain."""
+
+    def __init__(self, original: Unit, patched: Unit, found: Correlation) -> None:
+        self.original, self.patched, self.found = original, patched, found
+        self.stems = [_mentions_by_stem(unit) for unit in (patched, original)]
+
+    def run(self) -> None:
+        functions = [p.name for p in self.patched.functions() if p.name in self.found.partner]
+        supposing = _Supposing(self.original, self.patched, self.found)
+        before = -1
+        while self._open() and before != len(self.found.partner):
+            before = len(self.found.partner)
+            for function in functions:
+                self.found.partner.update(supposing.pairs(function))
+            self._pair_only_ones()
+        for mine, others in self._open():
+            self._pair_sizes(mine, others)
+        for mine, others in self._open():
+            if len(mine) == len(others) == 1:
+                self.found.partner[mine[0]] = others[0]
+        for mine, others in self._open():
+            self.found.unsettled.update(dict.fromkeys(mine, tuple(others)))
+
+    def _open(self) -> list[tuple[list[str], list[str]]]:
+        """Names that are not paired yet, of each base name that both versions have such of."""
+        ours, theirs, taken = _groups(self.patched), _groups(self.original), self.found.taken()
+        groups = []
+        for key, pieces in ours.items():
+            mine = [p.name for p in pieces if p.name not in self.found.partner]
+            others = [p.name for p in theirs.get(key, ()) if p.name not in taken]
+            mine = [name for name in mine if _holds_state(self.patched, self.patched.pieces[name])]
+            others = [name for name in others if _holds_state(self.original, self.original.pieces[name])]
+            if mine and others:
+                groups.append((mine, others))
+        return groups
+
+    def _pair_only_ones(self) -> None:
+        """A function that mentions one of a name before and after mentions the same one."""
+        for mine, others in self._open():
+            said: dict[str, set[str]] = defaultdict(set)
+            for stem, names in self.stems[0].items():
+                new, old = names & set(mine), self.stems[1].get(stem, set()) & set(others)
+                if len(new) == len(old) == 1:
+                    said[new.pop()] |= old
+            told = [name for names in said.values() for name in names]
+            for name, names in said.items():
+                if len(names) == 1 and told.count(*names) == 1:
+                    self.found.partner[name] = names.pop()
+
+    def _pair_sizes(self, mine: list[str], others: list[str]) -> None:
+        """Those that only one on each side can be, by size and kind of memory."""
+        new, old = _by_form(self.patched, mine), _by_form(self.original, others)
+        for form, names in new.items():
+            if len(names) == len(old.get(form, ())) == 1:
+                self.found.partner[names[0]] = old[form][0]
+
+
+def _mentions_by_stem(unit: Unit) -> dict[str, set[str]]:
+    """Function -> all variables that it and its parts (``.cold``, ``.part.0``) mention."""
+    found: dict[str, set[str]] = defaultdict(set)
+    for piece in unit.functions():
+        found[piece.name.split(".")[0]].update(_mentioned(unit, piece, lambda n: not unit.pieces[n].function))
+    return found
+
+
+def _by_form(unit: Unit, names: Iterable[str]) -> dict[tuple[int, str], list[str]]:
+    found: dict[tuple[int, str], list[str]] = defaultdict(list)
+    for name in names:
+        piece = unit.pieces[name]
+        found[piece.size, unit.storage_of(piece)].append(name)
+    return found
 
 
 def correlate(original: Unit, patched: Unit) -> Correlation:
@@ -101,13 +203,9 @@ def correlate(original: Unit, patched: Unit) -> Correlation:
     _pair_groups(original, patched, found)
     functions = [p.name for p in patched.functions() if p.name in found.partner]
     alike = [name for name in functions if _same_shape(original, patched, name, found.partner[name])]
-    for name in alike:  # nothing was inserted: the order of mention is certain
-        _pair_mentions(original, patched, found, name, certain=True)
-    for name in functions:
-        _pair_mentions(original, patched, found, name, certain=False)
-    found.unsettled = {
-        n: o for n, o in found.unsettled.items() if n not in found.partner and not _harmless(patched, n)
-    }
+    for name in [*alike, *functions]:  # where nothing was inserted the order says most
+        _pair_mentions(original, patched, found, name)
+    _State(original, patched, found).run()
     return found
 
 
@@ -122,6 +220,14 @@ def _harmless(unit: Unit, name: str) -> bool:
     section = unit.section_of(piece)
     once = section.name.startswith(".data.once") or bool(ONCE.match(base_name(name)))
     return not section.writable or piece.size == 0 or once
+
+
+def _holds_state(unit: Unit, piece: Piece) -> bool:
+    return not piece.function and not _harmless(unit, piece.name)
+
+
+def _both_hold_state(original: Unit, patched: Unit, mine: str, other: str) -> bool:
+    return _holds_state(patched, patched.pieces[mine]) and _holds_state(original, original.pieces[other])
 
 
 def lost_statics(original: Unit, found: Correlation, functions: Iterable[str]) -> list[str]:

@@ -73,7 +73,7 @@ class _Differ:
         self.original, self.patched, self.accept = original, patched, accept
         self.forced = frozenset(forced)
         self.result = Difference(original, patched, self.found.partner)
-        self.comparer = Comparer(original, patched, self.found)
+        self.comparer = Comparer(original, patched, self.found.partner)
         self.changed: dict[str, None] = {}
 
     def run(self) -> Difference:
@@ -371,7 +371,8 @@ class _Differ:
                     name,
                     f"It could be any of the running kernel's {', '.join(others)}, and a wrong choice "
                     f"would mix up their contents.",
-                    "Give the new static variable a name of its own.",
+                    "Give a new static variable a name of its own; where a function has several of one "
+                    "name, make the change in its callers.",
                 )
         before = [*(self.found.partner[name] for name in self.result.changed), *self.result.gone]
         for name in lost_statics(self.original, self.found, before):

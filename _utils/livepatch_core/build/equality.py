@@ -7,9 +7,8 @@ too.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
-from livepatch_core.build.correlate import Correlation
 from livepatch_core.build.objectfile import FIELD_SIZE
 from livepatch_core.build.special import AUXILIARY, REPLACEMENT, TABLES
 from livepatch_core.build.unit import Entry, Piece, Reference, Unit, base_name
@@ -30,11 +29,11 @@ def reference_spans(references: Iterable[Reference]) -> list[tuple[int, int]]:
 class Comparer:
     """Equality of pieces of two units under a pairing."""
 
-    def __init__(self, original: Unit, patched: Unit, found: Correlation) -> None:
-        self.original, self.patched, self.partner = original, patched, found.partner
+    def __init__(self, original: Unit, patched: Unit, partner: Mapping[str, str]) -> None:
+        self.original, self.patched, self.partner = original, patched, partner
         self._whole: dict[tuple[int, int], bool] = {}
 
-    def _paired(self, mine: str, other: str) -> bool:
+    def paired(self, mine: str, other: str) -> bool:
         """Whether two targets are the same symbol: paired pieces, or undefined symbols of one name."""
         ours, theirs = self.patched.pieces.get(mine), self.original.pieces.get(other)
         if ours is None or theirs is None:
@@ -67,7 +66,7 @@ class Comparer:
         if (a.offset, a.type) != (b.offset, b.type) or bool(a.target) != bool(b.target):
             return False
         if a.target:
-            return a.addend == b.addend and self._paired(a.target, b.target)
+            return a.addend == b.addend and self.paired(a.target, b.target)
         return self._place_equal(a, b, holders)
 
     def _place_equal(self, a: Reference, b: Reference, holders: tuple[Piece | None, Piece | None]) -> bool:

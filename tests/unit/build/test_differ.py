@@ -238,11 +238,75 @@ def statics(names: list[str], code: bytes = b"", size: int = 4) -> Source:
     return source
 
 
-def test_numbered_statics_pair_by_order_of_mention() -> None:
-    change = compare(statics(["seen.1", "seen.2"]), statics(["seen.7", "seen.9"], b"\x90"))
-    assert change.partner["seen.7"] == "seen.1"
-    assert change.partner["seen.9"] == "seen.2"
+def test_numbered_statics_of_a_changed_function_are_refused() -> None:
+    """As when two calls are swapped that are inlined: the order of mention tells nothing."""
+    with pytest.raises(Refused) as caught:
+        compare(statics(["seen.1", "seen.2"]), statics(["seen.7", "seen.9"], b"\x90"))
+    assert caught.value.refusal is Refusal.STATIC_AMBIGUOUS
+    with pytest.raises(Refused) as caught:  # the same length, and another code
+        compare(statics(["seen.1", "seen.2"], b"\x90"), statics(["seen.1", "seen.2"], b"\xcc"))
+    assert caught.value.refusal is Refusal.STATIC_AMBIGUOUS
+
+
+def test_numbered_statics_of_an_unchanged_function_pair_by_order() -> None:
+    change = compare(statics(["seen.1", "seen.2"]), statics(["seen.9", "seen.7"]))
+    assert (change.partner["seen.9"], change.partner["seen.7"]) == ("seen.1", "seen.2")
+    assert change.replaced == []
+
+
+def test_print_budgets_of_a_changed_function_need_no_certain_pair() -> None:
+    change = compare(statics(["_rs.1", "_rs.2"]), statics(["_rs.7", "_rs.9"], b"\x90"))
     assert change.replaced == ["f"]
+
+
+def test_numbered_statics_of_different_sizes_pair_by_size() -> None:
+    def unit(names: list[str], code: bytes = b"") -> Source:
+        source = statics([], code)
+        for name, size in zip(names, (4, 64)):
+            source.data(name, bytes(size), section=f".bss.{name}")
+            source.function(f"inlined.{name}", CALL, takes={1: name})
+        source.function(
+            "g", b"".join([b"\x48\x8b\x05\0\0\0\0"] * 2) + code, takes={3: names[1], 10: names[0]}
+        )
+        return source
+
+    change = compare(unit(["seen.1", "seen.2"]), unit(["seen.8", "seen.7"], b"\x90"))
+    assert (change.partner["seen.8"], change.partner["seen.7"]) == ("seen.1", "seen.2")
+
+
+def readers(uses: dict[str, list[str]], changed: str = "") -> Source:
+    """Functions, and which of the (equally large) static variables each mentions."""
+    source = Source()
+    for function, names in uses.items():
+        code = b"".join(b"\x48\x8b\x05\0\0\0\0" for _ in names) + (
+            b"\x90" if function in changed else b"\xc3"
+        )
+        source.function(function, code, takes={3 + 7 * n: name for n, name in enumerate(names)})
+    for name in sorted({name for names in uses.values() for name in names}):
+        source.data(name, bytes(4), section=f".bss.{name}")
+    return source
+
+
+def test_unchanged_function_settles_what_a_changed_one_mentions() -> None:
+    """In f the two have changed places; g, which is the same, says which is which."""
+    before = readers({"f": ["seen.1", "seen.2"], "g": ["seen.2"]})
+    change = compare(before, readers({"f": ["seen.1", "seen.2"], "g": ["seen.1"]}, changed="f"))
+    assert (change.partner["seen.1"], change.partner["seen.2"]) == ("seen.2", "seen.1")
+    assert change.replaced == ["f"]
+
+
+def test_each_changed_function_keeps_its_only_static() -> None:
+    before = readers({"f": ["seen.1"], "g": ["seen.2"], "g.cold": ["seen.2"]})
+    change = compare(before, readers({"f": ["seen.2"], "g": ["seen.1"], "g.cold": ["seen.1"]}, changed="fg"))
+    assert (change.partner["seen.1"], change.partner["seen.2"]) == ("seen.2", "seen.1")
+
+
+def test_static_that_moves_into_the_cold_part_is_no_other_one() -> None:
+    """Only all parts of a function together tell which variables it has."""
+    before = readers({"f": ["seen.1"], "f.cold": ["seen.2"]})
+    with pytest.raises(Refused) as caught:
+        compare(before, readers({"f": ["seen.1"], "f.cold": ["seen.2"]}, changed="f.cold"))
+    assert caught.value.refusal is Refusal.STATIC_AMBIGUOUS
 
 
 def test_numbered_static_that_could_be_several_is_refused() -> None:
