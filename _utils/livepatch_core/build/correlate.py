@@ -191,9 +191,13 @@ def _mentions_by_stem(unit: Unit) -> dict[str, set[str]]:
 def _by_form(unit: Unit, names: Iterable[str]) -> dict[tuple[int, str], list[str]]:
     found: dict[tuple[int, str], list[str]] = defaultdict(list)
     for name in names:
-        piece = unit.pieces[name]
-        found[piece.size, unit.storage_of(piece)].append(name)
+        found[_form(unit, name)].append(name)
     return found
+
+
+def _form(unit: Unit, name: str) -> tuple[int, str]:
+    piece = unit.pieces[name]
+    return piece.size, unit.storage_of(piece)
 
 
 def correlate(original: Unit, patched: Unit) -> Correlation:
@@ -230,15 +234,25 @@ def _both_hold_state(original: Unit, patched: Unit, mine: str, other: str) -> bo
     return _holds_state(patched, patched.pieces[mine]) and _holds_state(original, original.pieces[other])
 
 
-def lost_statics(original: Unit, found: Correlation, functions: Iterable[str]) -> list[str]:
-    """Writable numbered variables that a changed or vanished function (original names) mentioned and nothing
-    is paired with any more.
+def lost_variables(original: Unit, found: Correlation, functions: Iterable[str]) -> list[str]:
+    """Variables with state that a changed or vanished function (original names) mentioned and nothing is
+    paired with any more.
     """
     taken, lost = found.taken(), []
     for function in functions:
-        for name in _mentioned(
-            original, original.pieces[function], lambda n: n not in taken and is_numbered(n)
-        ):
-            if original.section_of(original.pieces[name]).writable and not _harmless(original, name):
-                lost.append(name)
+        names = _mentioned(original, original.pieces[function], lambda n: n not in taken)
+        lost += [name for name in names if _holds_state(original, original.pieces[name])]
     return list(dict.fromkeys(lost))
+
+
+def stands_in(original: Unit, patched: Unit, found: Correlation, lost: str) -> str | None:
+    """The new variable, if any, that a function mentions in place of a lost one and that could be the same
+    under another name: of its size and in memory of its kind.
+    """
+    form = _form(original, lost)
+    before = _mentions_by_stem(original)
+    for stem, names in _mentions_by_stem(patched).items():
+        for name in sorted(names - found.partner.keys()) if lost in before.get(stem, ()) else ():
+            if _holds_state(patched, patched.pieces[name]) and _form(patched, name) == form:
+                return name
+    return None

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
-from livepatch_core.build.correlate import correlate, lost_statics
+from livepatch_core.build.correlate import correlate, lost_variables, stands_in
 from livepatch_core.build.equality import Comparer
 from livepatch_core.build.refusals import Notice, Refusal, Refused, Warning_
 from livepatch_core.build.special import EXIT, INIT, TABLES, registration
@@ -375,12 +375,25 @@ class _Differ:
                     "name, make the change in its callers.",
                 )
         before = [*(self.found.partner[name] for name in self.result.changed), *self.result.gone]
-        for name in lost_statics(self.original, self.found, before):
-            self.result.warn(
-                Notice.STATIC_LOST,
+        for name in lost_variables(self.original, self.found, before):
+            self._lost(name)
+
+    def _lost(self, name: str) -> None:
+        """A variable that the patch takes away: what is in it is left behind. That a static local of another
+        name begins anew is what its author wrote; a lock or list of the file under another name is not.
+        """
+        why = self.accept.get(f"static:{name}")
+        other = stands_in(self.original, self.patched, self.found, name)
+        if other is not None and why is None and not is_numbered(name):
+            raise self._refuse(
+                Refusal.STATIC_AMBIGUOUS,
                 name,
-                f"The patched code no longer uses the static variable {name}; its value is left behind.",
+                f"The patch uses a new variable of the same size, {other}, in its place. If that is the same "
+                f"one under another name, what the running kernel has in it would be lost.",
+                f"Keep the old name, or accept 'static:{name}' with the reason why {other} may begin anew.",
             )
+        text = f"The patched code no longer uses the static variable {name}; its value is left behind"
+        self.result.warn(Notice.STATIC_LOST, name, text + (f"; accepted: {why}" if why else "."))
 
 
 def reachable(unit: Unit, roots: Iterable[str], partner: Mapping[str, str]) -> frozenset[str]:

@@ -91,6 +91,17 @@ CASES: dict[str, tuple[Edits, Refusal, str, str]] = {
         "drivers/thermal/thermal_netlink.c",
         "thermal_genl_event_tz_trip_down",
     ),
+    "lock under another name": (
+        {
+            "fs/aio.c": [
+                ("static DEFINE_SPINLOCK(aio_nr_lock);", "static DEFINE_SPINLOCK(aio_count_lock);"),
+                *[("(&aio_nr_lock)", "(&aio_count_lock)")] * 5,
+            ]
+        },
+        Refusal.STATIC_AMBIGUOUS,
+        "fs/aio.c",
+        "aio_nr_lock",
+    ),
     "author's error": (
         {MEMINFO: [(REPORT, REPORT + "\n\n\tno_such_function(m);\n")]},
         Refusal.PATCHED_COMPILE,

@@ -342,6 +342,35 @@ def test_static_of_a_function_that_is_gone_is_lost_too() -> None:
     ]
 
 
+def test_variable_under_another_name_is_refused_unless_accepted() -> None:
+    before, after = statics(["aio_nr_lock", "aio_nr"]), statics(["aio_count_lock", "aio_nr"])
+    with pytest.raises(Refused) as caught:
+        compare(before, after)
+    assert (caught.value.refusal, caught.value.function) == (Refusal.STATIC_AMBIGUOUS, "aio_nr_lock")
+    assert "aio_count_lock" in str(caught.value)
+    before, after = statics(["aio_nr_lock", "aio_nr"]), statics(["aio_count_lock", "aio_nr"])
+    change = compare(before, after, accept={"static:aio_nr_lock": "nothing takes it yet"})
+    assert [(w.notice, w.subject) for w in change.warnings] == [(Notice.STATIC_LOST, "aio_nr_lock")]
+    assert "nothing takes it yet" in change.warnings[0].text
+
+
+def test_variable_that_goes_is_a_warning_whatever_its_name() -> None:
+    change = compare(statics(["total", "kept"]), statics(["kept"]))
+    assert [(w.notice, w.subject) for w in change.warnings] == [(Notice.STATIC_LOST, "total")]
+
+
+@pytest.mark.parametrize(("size", "section"), [(8, ".bss.fresh"), (4, ".data..percpu"), (4, ".rodata.fresh")])
+def test_variable_that_cannot_be_the_old_one_is_new(size: int, section: str) -> None:
+    after = statics(["kept"])
+    after.function("g", CALL, takes={1: "fresh"})
+    after.data("fresh", bytes(size), section=section)
+    before = statics(["kept"])
+    before.function("g", CALL, takes={1: "total"})
+    before.data("total", bytes(4), section=".bss.total")
+    change = compare(before, after)
+    assert [(w.notice, w.subject) for w in change.warnings] == [(Notice.STATIC_LOST, "total")]
+
+
 @pytest.mark.parametrize(
     ("section", "refusal"),
     [
