@@ -15,7 +15,7 @@ from livepatch_core.build.compile import Bench
 from livepatch_core.build.differ import Difference, difference
 from livepatch_core.build.extract import Extracted
 from livepatch_core.build.gathering import Gathering, new_globals
-from livepatch_core.build.hooks import declared_hooks
+from livepatch_core.build.hooks import declared_hooks, declared_states
 from livepatch_core.build.kernelimages import Kernel
 from livepatch_core.build.kmod import Manifest
 from livepatch_core.build.layout import changed_layouts
@@ -142,7 +142,8 @@ class _Build:
             change = difference(original, patched, accept=self.options.accept, forced=forced)
             acts = bool(change.changed or declared_hooks(patched))
             effective = effective or acts
-            if acts or new_globals(change):  # another unit may need what this one only adds
+            # Another unit may need what this one only adds; a state is the whole module's.
+            if acts or new_globals(change) or declared_states(patched):
                 changes.append(Change(change, one.owner))
             elif one.path not in units.reached:
                 text = "The diff does not change the code of this file."

@@ -6,7 +6,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from livepatch_core.build.correlate import correlate, lost_variables, stands_in
-from livepatch_core.build.equality import Comparer
+from livepatch_core.build.equality import Comparer, masked
+from livepatch_core.build.objectfile import FIELD_SIZE
 from livepatch_core.build.refusals import Notice, Refusal, Refused, Warning_
 from livepatch_core.build.special import EXIT, INIT, TABLES, registration
 from livepatch_core.build.unit import Piece, Unit, is_numbered
@@ -63,6 +64,16 @@ def serves(before: str, after: str) -> bool:
     return before == after or after == "start" or (before == "written" and after in read_only)
 
 
+def _records(unit: Unit) -> dict[str, bytes]:
+    """What registers something, by section, without what is relocated."""
+    found: dict[str, bytes] = {}
+    for section in unit.file.sections:
+        if registration(section.name) is not None:
+            spans = [(r.offset, r.offset + FIELD_SIZE.get(r.type, 0)) for r in section.relocations]
+            found[section.name] = found.get(section.name, b"") + masked(section.data, spans)
+    return found
+
+
 class _Differ:
     """Works out a Difference; ``accept`` holds the author's words: subject -> why it is safe."""
 
@@ -95,21 +106,27 @@ class _Differ:
     # data
 
     def _check_registrations(self) -> None:
-        before: dict[str, int] = {}
-        for section in self.original.file.sections:
-            before[section.name] = before.get(section.name, 0) + section.size
-        after: dict[str, int] = {}
-        for section in self.patched.file.sections:
-            after[section.name] = after.get(section.name, 0) + section.size
-        for name, size in after.items():
-            refusal = registration(name)
-            if refusal is not None and size > before.get(name, 0):
-                raise self._refuse(
-                    refusal,
-                    name,
-                    "The patch adds a record that only takes effect when the kernel or module starts.",
-                    "Leave the new declaration out of the live patch; keep the code that does not need it.",
-                )
+        before, after = _records(self.original), _records(self.patched)
+        for name, contents in after.items():
+            known = before.get(name, b"")
+            if len(contents) > len(known):
+                raise self._registration_refused(name, name, "adds")
+            if len(contents) == len(known) and contents != known:
+                raise self._registration_refused(name, name, "changes")
+        for piece in self.patched.distinct():
+            section, partner = self.patched.section_of(piece).name, self.found.partner.get(piece.name)
+            if partner is None or registration(section) is None:
+                continue
+            if not self.comparer.data_equal(piece, self.original.pieces[partner]):
+                raise self._registration_refused(section, piece.name, "changes")
+
+    def _registration_refused(self, section: str, name: str, what: str) -> Refused:
+        return self._refuse(
+            registration(section) or Refusal.NEW_REGISTRATION,
+            name,
+            f"The patch {what} a record that only takes effect when the kernel or module starts.",
+            "Leave the declaration as it is in the live patch; keep the code that does not need it.",
+        )
 
     def _check_data(self) -> list[str]:
         """Refuses changed variables; returns the changed constants that may get a new copy."""

@@ -102,6 +102,20 @@ CASES: dict[str, tuple[Edits, Refusal, str, str]] = {
         "fs/aio.c",
         "aio_nr_lock",
     ),
+    "parameter that its file shows to others": (
+        {
+            "kernel/workqueue.c": [
+                ("wq_disable_numa, bool, 0444);", "wq_disable_numa, bool, 0600);"),
+                (
+                    "return worker && worker->rescue_wq;",
+                    "return worker && worker->rescue_wq && worker->task;",
+                ),
+            ]
+        },
+        Refusal.NEW_PARAMETER,
+        "kernel/workqueue.c",
+        "__param",
+    ),
     "author's error": (
         {MEMINFO: [(REPORT, REPORT + "\n\n\tno_such_function(m);\n")]},
         Refusal.PATCHED_COMPILE,
@@ -187,6 +201,19 @@ def test_local_array_is_a_part_of_its_function(make: Make, target_of: Callable[[
     values = "unsigned char disconnect_pg[] = {0x2, 0xe, "
     built = make("lp_array", [diff(source, {name: [(values + "128", values + "64")]})])
     assert "resp_disconnect_pg.constprop.0" in {f.old_name for unit in built.units for f in unit.functions}
+
+
+def test_state_may_stand_in_a_file_of_its_own(make: Make, target_of: Callable[[Kernel], Target]) -> None:
+    source, head = target_of(kernels.kernel("6.1")).source, '#include "internal.h"\n'
+    state = {"fs/proc/uptime.c": [(head, head + "#include <livepatch/hooks.h>\nLIVEPATCH_STATE(77, 1);\n")]}
+    fix = {"fs/proc/version.c": [("\tseq_printf(m, ", '\tseq_puts(m, "");\n\tif (m)\n\t\tseq_printf(m, ')]}
+    built = make("lp_state", [diff(source, {**state, **fix})])
+    assert built.manifest.states == [(77, 1)]
+    assert [unit.path for unit in built.units] == ["fs/proc/version.c"]
+    assert Notice.UNIT_UNCHANGED not in {warning.notice for warning in built.warnings}
+    with pytest.raises(Refused) as caught:
+        make("lp_state", [diff(source, state)])
+    assert caught.value.refusal is Refusal.NOTHING_CHANGED
 
 
 class _Careless(dict):  # type: ignore[type-arg]

@@ -389,6 +389,22 @@ def test_new_registration_is_refused(section: str, refusal: Refusal) -> None:
     assert caught.value.refusal is refusal
 
 
+@pytest.mark.parametrize(("permissions", "variable"), [(b"\x80\x01", "disable_numa"), (b"\x24\x01", "other")])
+def test_registration_that_changes_is_refused(permissions: bytes, variable: str) -> None:
+    """As long as before: the kernel made its file when it started."""
+
+    def unit(permissions: bytes, variable: str, code: bytes) -> Source:
+        source = two_functions(b"\xe8\0\0\0\0" + code)
+        source.data("__param_disable_numa", bytes(8) + permissions, section="__param", holds={0: variable})
+        return source
+
+    with pytest.raises(Refused) as caught:
+        compare(unit(b"\x24\x01", "disable_numa", b"\x90"), unit(permissions, variable, b"\xcc"))
+    assert caught.value.refusal is Refusal.NEW_PARAMETER
+    change = compare(unit(b"\x24\x01", "other", b"\x90"), unit(b"\x24\x01", "other", b"\xcc"))
+    assert change.replaced == ["helper"]
+
+
 def test_cold_part_counts_for_its_function() -> None:
     def unit(code: bytes) -> Source:
         source = Source()
