@@ -141,8 +141,7 @@ class _State:
         for mine, others in self._open():
             self._pair_sizes(mine, others)
         for mine, others in self._open():
-            if len(mine) == len(others) == 1:
-                self.found.partner[mine[0]] = others[0]
+            self._pair_one(mine, others)
         for mine, others in self._open():
             self.found.unsettled.update(dict.fromkeys(mine, tuple(others)))
 
@@ -176,8 +175,22 @@ class _State:
         """Those that only one on each side can be, by size and kind of memory."""
         new, old = _by_form(self.patched, mine), _by_form(self.original, others)
         for form, names in new.items():
-            if len(names) == len(old.get(form, ())) == 1:
-                self.found.partner[names[0]] = old[form][0]
+            self._pair_one(names, old.get(form, []))
+
+    def _pair_one(self, mine: list[str], others: list[str]) -> None:
+        if len(mine) == len(others) == 1 and not self._elsewhere(mine[0], others[0]):
+            self.found.partner[mine[0]] = others[0]
+
+    def _elsewhere(self, mine: str, other: str) -> bool:
+        """Whether two variables belong to functions that have nothing in common: each is in both versions,
+        and mentions it in one only. (A helper that is inlined on one side only has a name there or none.)
+        """
+        new, old = (
+            {stem for stem, names in side.items() if name in names}
+            for side, name in zip(self.stems, (mine, other))
+        )
+        both = self.stems[0].keys() & self.stems[1].keys()
+        return bool(new and old) and not new & old and new | old <= both
 
 
 def _mentions_by_stem(unit: Unit) -> dict[str, set[str]]:

@@ -301,6 +301,21 @@ def test_each_changed_function_keeps_its_only_static() -> None:
     assert (change.partner["seen.1"], change.partner["seen.2"]) == ("seen.2", "seen.1")
 
 
+def test_static_that_goes_here_and_one_that_comes_there_are_not_paired_by_name() -> None:
+    before = readers({"f": ["seen.1"], "g": []})
+    with pytest.raises(Refused) as caught:
+        compare(before, readers({"f": [], "g": ["seen.1"]}))
+    assert (caught.value.refusal, caught.value.function) == (Refusal.STATIC_AMBIGUOUS, "seen.1")
+
+
+@pytest.mark.parametrize("inlined", ["before", "after"])
+def test_static_of_a_helper_is_one_whether_it_is_inlined_or_not(inlined: str) -> None:
+    inside, outside = {"f": ["seen.1"]}, {"f": [], "helper": ["seen.4"]}
+    sides = (inside, outside) if inlined == "before" else (outside, inside)
+    change = compare(readers(sides[0]), readers(sides[1]))
+    assert set(change.partner.items()) & {("seen.4", "seen.1"), ("seen.1", "seen.4")}
+
+
 def test_static_that_moves_into_the_cold_part_is_no_other_one() -> None:
     """Only all parts of a function together tell which variables it has."""
     before = readers({"f": ["seen.1"], "f.cold": ["seen.2"]})
