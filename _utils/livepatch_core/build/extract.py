@@ -327,9 +327,22 @@ class Extractor:
         evidence = frozenset({address}) if address is not None else self.proof.evidence.get(name)
         if piece is not None and evidence is None and piece.local and name in self.proof.several:
             evidence = frozenset(self.proof.several[name])
-        external = self.resolver.resolve(written if piece is None else name, evidence, holder.name)
+        external = self.resolver.resolve(
+            written if piece is None else name, evidence, holder.name, kept=self._mentioned(name, holder)
+        )
         self.result.externals[written] = external
         return self.out.undefined(external.symbol)
+
+    def _mentioned(self, name: str, holder: Piece) -> bool:
+        """Whether the original of ``holder``, its out-of-line part included, refers to ``name``."""
+        pieces = self.change.original.pieces
+        piece = pieces.get(name)
+        names = {piece.name, *piece.aliases} if piece else {name}
+        whole = cold_parent(holder.name) or holder.name
+        before = [pieces.get(self.change.partner.get(part, "")) for part in (whole, f"{whole}.cold")]
+        references = [r for p in before if p for r in p.references]
+        references += [r for p in before if p for entry in p.entries for r in entry.references]
+        return any(r.target in names for r in references)
 
     def _name_replacements(self) -> None:
         for index, name in enumerate(self.change.replaced):

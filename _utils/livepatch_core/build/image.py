@@ -46,7 +46,7 @@ _IMPORT_BASE = 0xFFFFFFFFE0000000
 @dataclass
 class Image:
     """``name``: "vmlinux" or a module's name. ``late``: names that are gone once a module has started (its
-    __init).
+    __init); the kernel's own keep their names, see ``freed``.
     """
 
     name: str
@@ -67,6 +67,8 @@ class Image:
             self._by_address[symbol.address].append(symbol.name)
             if "." in symbol.name or symbol.name.startswith("__UNIQUE_ID_"):
                 self._by_base[base_name(symbol.name)].append(symbol)
+        begin, end = self.addresses("__init_begin"), self.addresses("__init_end")
+        self._freed = (begin[0], end[0]) if begin and end else (0, 0)
         self._import_names = {address: name for name, address in self.imports.items()}
 
     def read(self, address: int, size: int) -> bytes:
@@ -87,6 +89,10 @@ class Image:
 
     def names_at(self, address: int) -> list[str]:
         return self._by_address.get(address, [])
+
+    def freed(self, address: int) -> bool:
+        """Whether the kernel gives this memory away once it has started (its __init code and data)."""
+        return self._freed[0] <= address < self._freed[1]
 
     def import_at(self, address: int) -> Optional[str]:
         """The imported symbol that an invented address stands for (modules only)."""

@@ -50,9 +50,11 @@ class Resolver:
     def _refuse(self, refusal: Refusal, name: str, why: str, remedy: str) -> Refused:
         return Refused(refusal, why, file=self.path, function=name, remedy=remedy)
 
-    def resolve(self, name: str, evidence: Optional[frozenset[int]], what: str) -> External:
+    def resolve(
+        self, name: str, evidence: Optional[frozenset[int]], what: str, *, kept: bool = False
+    ) -> External:
         """The external for ``name``, proven by the decoded addresses if there are any. ``what`` names the
-        user, for messages.
+        user, for messages; ``kept``: its original refers to it, too.
         """
         if evidence and len(evidence) > 1:
             raise self._refuse(
@@ -62,8 +64,24 @@ class Resolver:
                 "Report this diff.",
             )
         external = self._at(name, next(iter(evidence)), what) if evidence else self._named(name, what)
+        if external.livepatch and not kept:
+            self._check_alive(external, name, what)
         self.used.add(external.owner)
         return external
+
+    def _check_alive(self, external: External, name: str, what: str) -> None:
+        """What referred to start code before (a ``__ref`` function) knows when it must not; new references
+        are to memory that others use by now.
+        """
+        image = self.image_of(external.owner)
+        position = int(external.symbol.rpartition(",")[2])
+        if image.freed(image.addresses(external.name)[max(position - 1, 0)]):
+            raise self._refuse(
+                Refusal.INIT_CODE,
+                name,
+                f"It is code or data for the kernel's start (__init), which is gone; {what} needs it.",
+                "Write the change without a reference to it.",
+            )
 
     def _at(self, name: str, address: int, what: str) -> External:
         """The symbol that lies at a proven address."""

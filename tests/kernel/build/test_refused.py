@@ -17,6 +17,8 @@ from tests.kernel.build.edits import Edits, comment, diff
 Make = Callable[..., Built]
 MEMINFO = "fs/proc/meminfo.c"
 REPORT = "\thugetlb_report_meminfo(m);\n"
+VERSION = "fs/proc/version.c"
+BANNER = "\tseq_printf(m, linux_proc_banner,"
 PIPE = "include/linux/pipe_fs_i.h"
 OFFSET = "\tint offset;\t\t\t/* offset of magic */\n"
 SIZE = "\tint size;\t\t\t/* size of magic/mask */\n"
@@ -28,6 +30,12 @@ CASES: dict[str, tuple[Edits, Refusal, str, str]] = {
         Refusal.INIT_CODE,
         MEMINFO,
         "proc_meminfo_init",
+    ),
+    "a call of start code": (
+        {VERSION: [(BANNER, "\tproc_self_init();\n" + BANNER)]},
+        Refusal.INIT_CODE,
+        VERSION,
+        "proc_self_init",
     ),
     "variable": (
         {"kernel/fork.c": [("static int max_threads;", "static int max_threads = 5;")]},
