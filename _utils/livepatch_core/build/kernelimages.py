@@ -58,7 +58,9 @@ class Kernel:
         return dict(modinfo(read_object(read_module_file(path)))).get("vermagic", "") if path else ""
 
     def depends(self, name: str) -> frozenset[str]:
-        """The modules that must be loaded whenever ``name`` is, itself excluded."""
+        """The modules that must be loaded whenever ``name`` is, itself excluded; vmlinux needs none."""
+        if name == "vmlinux":
+            return frozenset()
         if name not in self._depends:
             fields = dict(modinfo(read_object(read_module_file(self._paths[name]))))
             needed = fields.get("depends", "").replace("-", "_")
