@@ -13,6 +13,7 @@ from livepatch_core.build.kernelimages import Kernel
 from livepatch_core.build.kmod import Manifest
 from livepatch_core.build.locate import Proof
 from livepatch_core.build.proving import Change
+from livepatch_core.build.refusals import Refusal, Refused
 from livepatch_core.build.resolve import Resolver
 
 
@@ -58,11 +59,27 @@ class Gathering:
             requested=sorted(self.requested[number]),
             provided=others,
         )
+        self._check_providers(change, unit.wanted)
         change.difference.warnings[:] = dict.fromkeys(change.difference.warnings)
         self.used |= resolver.used | {change.owner}
         for other, names in enumerate(self.provided):
             self.requested[other] |= names & unit.wanted if other != number else set()
         return unit
+
+    def _check_providers(self, user: Change, wanted: frozenset[str]) -> None:
+        """What code of a module provides is complete only once the module is loaded."""
+        present = {"vmlinux", user.owner, *self.kernel.depends(user.owner)}
+        for change, names in zip(self.changes, self.provided):
+            missing = sorted(names & wanted)
+            if missing and change.owner not in present:
+                raise Refused(
+                    Refusal.SYMBOL_UNRESOLVED,
+                    f"The diff defines it in {change.path}, a file of the module {change.owner}, which "
+                    f"{user.owner} does not need loaded; {user.path} needs it.",
+                    file=user.path,
+                    function=missing[0],
+                    remedy=f"Define it in a file of {user.owner}.",
+                )
 
     def manifest(self, name: str, units: Sequence[Extracted], *, replace: bool, level: int) -> Manifest:
         """What the module says of itself: proven against every object that any of its names lies in."""

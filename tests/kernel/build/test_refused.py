@@ -37,6 +37,28 @@ CASES: dict[str, tuple[Edits, Refusal, str, str]] = {
         VERSION,
         "proc_self_init",
     ),
+    "a module's export": (
+        {VERSION: [(BANNER, "\t{ extern int twofish_enc_blk(void); twofish_enc_blk(); }\n" + BANNER)]},
+        Refusal.SYMBOL_UNRESOLVED,
+        VERSION,
+        "twofish_enc_blk",
+    ),
+    "a module's new function": (
+        {
+            VERSION: [(BANNER, "\t{ extern int isofs_new_probe(void); isofs_new_probe(); }\n" + BANNER)],
+            "fs/isofs/inode.c": [
+                (
+                    "static int isofs_statfs (",
+                    "int isofs_new_probe(void);\nint isofs_new_probe(void)\n{\n"
+                    "\treturn isofs_inode_cachep ? kmem_cache_size(isofs_inode_cachep) : 0;\n}\n\n"
+                    "static int isofs_statfs (",
+                )
+            ],
+        },
+        Refusal.SYMBOL_UNRESOLVED,
+        VERSION,
+        "isofs_new_probe",
+    ),
     "variable": (
         {"kernel/fork.c": [("static int max_threads;", "static int max_threads = 5;")]},
         Refusal.DATA_CHANGED,

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
 from pathlib import Path
+
+import pytest
 
 from livepatch_core.build.builder import _contributing
 from livepatch_core.build.differ import difference
+from livepatch_core.build.exports import Export
 from livepatch_core.build.extract import Extracted, NewFunction
-from livepatch_core.build.gathering import new_globals
+from livepatch_core.build.gathering import Gathering, new_globals
 from livepatch_core.build.image import Image
+from livepatch_core.build.kallsyms import KernelSymbol
 from livepatch_core.build.locate import Proof
 from livepatch_core.build.proving import Change
+from livepatch_core.build.refusals import Refusal, Refused
 from tests.unit.build.objects import Source
 
 
@@ -37,3 +43,62 @@ def test_unit_that_nothing_was_taken_from_is_left_out() -> None:
     _, units, proofs = _contributing([change] * 3, [acting, giving, idle], [proof] * 3)
     assert [Path(u.path).name for u in units] == ["a.c", "b.c"]
     assert len(proofs) == 2
+
+
+@dataclass
+class Kernel:
+    """Objects of a kernel by name: their symbols, and what each needs loaded."""
+
+    images: dict[str, Image]
+    needs: dict[str, frozenset[str]] = field(default_factory=dict)
+    exports: dict[str, Export] = field(default_factory=dict)
+
+    def image(self, name: str) -> Image:
+        return self.images[name]
+
+    def depends(self, name: str) -> frozenset[str]:
+        return self.needs.get(name, frozenset())
+
+
+def calling(target: str) -> Source:
+    source = Source()
+    source.function("user", b"\xe8\0\0\0\0\xc3", calls={1: target})
+    return source
+
+
+def gathering(kernel: Kernel, *changes: Change) -> Gathering:
+    symbols = ("user", "old", "a", "b")
+    proofs = [
+        Proof(kernel.images[c.owner], {name: 0x100 * n for n, name in enumerate(symbols)}) for c in changes
+    ]
+    return Gathering(kernel, changes, proofs)  # type: ignore[arg-type]
+
+
+def image(name: str, *more: KernelSymbol, imports: dict[str, int] | None = None) -> Image:
+    own = [KernelSymbol(n, "T", 0x100 * i) for i, n in enumerate(("user", "old", "a", "b"))]
+    return Image(name, "id", [], [*own, *more], imports or {})
+
+
+def user_and_provider(user: str, provider: str) -> tuple[Change, Change]:
+    before, after = calling("old").unit("fs/user.c"), calling("added").unit("fs/user.c")
+    more = difference(unit("old").unit("fs/new.c"), unit("old", "added").unit("fs/new.c"))
+    return Change(difference(before, after), user), Change(more, provider)
+
+
+@pytest.mark.parametrize(
+    ("user", "provider"),
+    [("isofs", "vmlinux"), ("isofs", "isofs"), ("isofs", "cdrom"), ("vmlinux", "vmlinux")],
+)
+def test_new_function_of_an_object_that_is_there_may_be_used(user: str, provider: str) -> None:
+    kernel = Kernel({n: image(n) for n in ("vmlinux", "isofs", "cdrom")}, {"isofs": frozenset({"cdrom"})})
+    first, second = gathering(kernel, *user_and_provider(user, provider)).run()
+    assert (first.wanted, second.new) == ({"added"}, ["added"])
+
+
+@pytest.mark.parametrize(("user", "provider"), [("vmlinux", "isofs"), ("cdrom", "isofs")])
+def test_new_function_of_a_module_that_may_be_missing_is_refused(user: str, provider: str) -> None:
+    kernel = Kernel({n: image(n) for n in ("vmlinux", "isofs", "cdrom")}, {"isofs": frozenset({"cdrom"})})
+    with pytest.raises(Refused) as caught:
+        gathering(kernel, *user_and_provider(user, provider)).run()
+    assert (caught.value.refusal, caught.value.function) == (Refusal.SYMBOL_UNRESOLVED, "added")
+    assert "module isofs" in caught.value.message and "fs/new.c" in caught.value.message
