@@ -39,6 +39,8 @@ class Gathering:
         """One Extracted for each change. Requests only grow, and are bounded by the new symbols: this
         ends.
         """
+        for change, names in zip(self.changes, self.provided):
+            self._check_new(change, names)
         while True:
             before = [set(names) for names in self.requested]
             units = [self._extract(number) for number in range(len(self.changes))]
@@ -65,6 +67,20 @@ class Gathering:
         for other, names in enumerate(self.provided):
             self.requested[other] |= names & unit.wanted if other != number else set()
         return unit
+
+    def _check_new(self, change: Change, names: frozenset[str]) -> None:
+        """A second global of one name: patched files would use it, all others the kernel's."""
+        image = self.kernel.image(change.owner)
+        for name in sorted(names):
+            if name in image.imports or image.linked(name, local=False):
+                raise Refused(
+                    Refusal.SYMBOL_AMBIGUOUS,
+                    f"The kernel has it already, from another file or as a weak default, and the code of "
+                    f"{change.owner} would go on using that one.",
+                    file=change.path,
+                    function=name,
+                    remedy="Change it where it is defined now, or give the new one a name of its own.",
+                )
 
     def _check_providers(self, user: Change, wanted: frozenset[str]) -> None:
         """What code of a module provides is complete only once the module is loaded."""

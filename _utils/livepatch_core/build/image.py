@@ -60,10 +60,12 @@ class Image:
         self.regions.sort(key=lambda region: region[0])
         self._starts = [start for start, _ in self.regions]
         self._by_name: dict[str, list[int]] = defaultdict(list)
+        self._letters: dict[str, str] = defaultdict(str)  # in the order of _by_name
         self._by_base: dict[str, list[KernelSymbol]] = defaultdict(list)
         self._by_address: dict[int, list[str]] = defaultdict(list)
         for symbol in self.symbols:
             self._by_name[symbol.name].append(symbol.address)
+            self._letters[symbol.name] += symbol.letter
             self._by_address[symbol.address].append(symbol.name)
             if "." in symbol.name or symbol.name.startswith("__UNIQUE_ID_"):
                 self._by_base[base_name(symbol.name)].append(symbol)
@@ -82,6 +84,13 @@ class Image:
     def addresses(self, name: str) -> list[int]:
         """All addresses of a name, in kallsyms order."""
         return self._by_name.get(name, [])
+
+    def linked(self, name: str, *, local: bool) -> list[int]:
+        """The addresses of a name that one file keeps to itself (``local``) or that all share. Of a per-CPU
+        variable (``A``) that is not known.
+        """
+        places = zip(self._letters.get(name, ""), self.addresses(name))
+        return [address for letter, address in places if letter.islower() == local or letter == "A"]
 
     def similar(self, name: str) -> list[int]:
         """Addresses of names that differ from ``name`` in compiler-made numbers only."""

@@ -59,6 +59,17 @@ CASES: dict[str, tuple[Edits, Refusal, str, str]] = {
         VERSION,
         "isofs_new_probe",
     ),
+    "a variable that moves": (
+        {
+            "kernel/fork.c": [("int nr_threads;", "")],
+            "kernel/exit.c": [
+                ("static void __unhash_process(", "int nr_threads;\n\nstatic void __unhash_process(")
+            ],
+        },
+        Refusal.SYMBOL_AMBIGUOUS,
+        "kernel/exit.c",
+        "nr_threads",
+    ),
     "variable": (
         {"kernel/fork.c": [("static int max_threads;", "static int max_threads = 5;")]},
         Refusal.DATA_CHANGED,

@@ -102,3 +102,32 @@ def test_new_function_of_a_module_that_may_be_missing_is_refused(user: str, prov
         gathering(kernel, *user_and_provider(user, provider)).run()
     assert (caught.value.refusal, caught.value.function) == (Refusal.SYMBOL_UNRESOLVED, "added")
     assert "module isofs" in caught.value.message and "fs/new.c" in caught.value.message
+
+
+@pytest.mark.parametrize(("letter", "refusal"), [("T", True), ("W", True), ("D", True), ("t", False)])
+def test_second_global_of_a_name_is_refused(letter: str, refusal: bool) -> None:
+    """It moved here from another file, or overrides a weak default; a static elsewhere is another thing."""
+    there = KernelSymbol("added", letter, 0x900)
+    kernel = Kernel({"vmlinux": image("vmlinux", there)})
+    job = gathering(kernel, *user_and_provider("vmlinux", "vmlinux"))
+    if not refusal:
+        assert len(job.run()) == 2
+        return
+    with pytest.raises(Refused) as caught:
+        job.run()
+    assert (caught.value.refusal, caught.value.function) == (Refusal.SYMBOL_AMBIGUOUS, "added")
+
+
+@pytest.mark.parametrize(("imports", "refusal"), [({"added": 0x900}, True), ({}, False)])
+def test_new_global_of_a_module_is_held_against_what_the_module_uses(
+    imports: dict[str, int], refusal: bool
+) -> None:
+    kernel = Kernel({"vmlinux": image("vmlinux", KernelSymbol("added", "T", 0x900))})
+    kernel.images["isofs"] = image("isofs", imports=imports)
+    job = gathering(kernel, *user_and_provider("isofs", "isofs"))
+    if not refusal:
+        assert len(job.run()) == 2
+        return
+    with pytest.raises(Refused) as caught:
+        job.run()
+    assert caught.value.refusal is Refusal.SYMBOL_AMBIGUOUS
