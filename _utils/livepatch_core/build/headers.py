@@ -1,4 +1,4 @@
-"""Which source files a header change reaches, and which of those belong to this configuration.
+"""Which source files a header change reaches.
 
 The graph follows ``#include`` lines textually and takes more rather than less; what the compiler really read
 is known afterwards (compile.Compiled.dependencies) and decides.
@@ -17,7 +17,6 @@ from typing import Optional
 
 from livepatch_core.build.commands import run
 from livepatch_core.build.refusals import Refusal, Refused
-from livepatch_core.build.target import config_value
 
 _TOPS = (
     "arch/x86",
@@ -115,74 +114,6 @@ def read_graph(source: Path, cache: Optional[Path]) -> Graph:
         scratch.write_text(json.dumps(graph.includers), encoding="utf-8")
         os.replace(scratch, cache)
     return graph
-
-
-# which files a configuration builds
-
-_RULE = re.compile(r"^\s*([\w-]+?)-(?:\$\((CONFIG_\w+)\)|(y|m|objs))\s*[:+]?=\s*(.*)$", re.MULTILINE)
-
-
-class Makefiles:
-    """Answers whether kbuild builds an object; "unknown" counts as yes."""
-
-    def __init__(self, source: Path, config: str) -> None:
-        self.source, self.config = source, config
-        self._rules: dict[str, list[tuple[str, bool, list[str]]]] = {}
-
-    def _read(self, directory: str) -> list[tuple[str, bool, list[str]]]:
-        """(list name, condition holds, members) of a directory's Makefile and Kbuild."""
-        if directory not in self._rules:
-            text = ""
-            for name in ("Kbuild", "Makefile"):
-                path = self.source / directory / name
-                text += path.read_text(encoding="utf-8", errors="replace") + "\n" if path.is_file() else ""
-            rows = _RULE.findall(text.replace("\\\n", " "))
-            self._rules[directory] = [
-                (
-                    name,
-                    not option or config_value(self.config, option[7:]) in ("y", "m"),
-                    members.split("#")[0].split(),
-                )
-                for name, option, _, members in rows
-            ]
-        return self._rules[directory]
-
-    def mentioned(self, path: str) -> bool:
-        """Whether any Makefile above lists the object of a source file."""
-        return any(
-            member in members
-            for directory, member in self._levels(path)
-            for _, _, members in self._read(directory)
-        )
-
-    @staticmethod
-    def _levels(path: str) -> list[tuple[str, str]]:
-        """(directory, name of the object as that directory's Makefile writes it), nearest first."""
-        parts = (path[:-2] + ".o").split("/")
-        return [("/".join(parts[:n]), "/".join(parts[n:])) for n in range(len(parts) - 1, 0, -1)]
-
-    def builds(self, path: str) -> bool:
-        for directory, member in self._levels(path):
-            if any(member in members for _, _, members in self._read(directory)):
-                return self._object(directory, member, 0) and self._directory(directory)
-        return True
-
-    def _object(self, directory: str, member: str, depth: int) -> bool:
-        rules = [(name, holds) for name, holds, members in self._read(directory) if member in members]
-        if not rules:
-            return True
-        return depth < 8 and any(
-            holds
-            and (name in ("obj", "lib", "core", "drivers") or self._object(directory, f"{name}.o", depth + 1))
-            for name, holds in rules
-        )
-
-    def _directory(self, directory: str) -> bool:
-        parent, _, name = directory.rpartition("/")
-        rules = [holds for _, holds, members in self._read(parent) if f"{name}/" in members] if parent else []
-        if rules and not any(rules):
-            return False
-        return self._directory(parent) if parent else True
 
 
 def check_fan_out(header: str, units: list[str], limit: int) -> None:

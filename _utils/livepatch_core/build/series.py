@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Optional
 
 from livepatch_core.build import headers, patchset
 from livepatch_core.build.compile import object_path
+from livepatch_core.build.makefiles import Makefiles
 from livepatch_core.build.refusals import Notice, Refusal, Refused, Warning_
 from livepatch_core.build.target import Target
 
@@ -59,13 +61,42 @@ def _read_source(source: Path, path: str) -> list[patchset.Line]:
 class Units:
     """Source files to compile; ``reached``: those that are only there because a header changed.
 
-    ``unbuilt``: files of the diff that the Makefiles leave out of this configuration, as far as they were
-    understood; it explains why one does not compile and decides nothing else.
+    ``unbuilt``: those that the Makefiles leave out of this configuration; it explains why one does not
+    compile and decides nothing else. ``built``: those that the Makefiles put into it, which must compile.
     """
 
     paths: tuple[str, ...]
     reached: frozenset[str]
     unbuilt: frozenset[str] = frozenset()
+    built: frozenset[str] = frozenset()
+
+
+@dataclass
+class _Configuration:
+    """Which files belong to the kernel, as far as its Makefiles tell."""
+
+    makefiles: Makefiles
+    graph: headers.Graph
+
+    def builds(self, path: str) -> Optional[bool]:
+        if path.startswith("arch/") and not path.startswith("arch/x86/"):
+            return False
+        return self.makefiles.builds(_makefile_path(path))
+
+    def own_object(self, path: str) -> bool:
+        """Whether an object is made of a file; if not, it is compiled as a part of others, like a header."""
+        return self.makefiles.mentioned(_makefile_path(path)) or self.builds(path) is not None
+
+    def users(self, path: str) -> list[str]:
+        """The files to compile because they include ``path``. One that no Makefile names is one of them
+        unless another file includes it: the kernel's image decides about it.
+        """
+        return [user for user in self.graph.reached(path) if self._uses(user)]
+
+    def _uses(self, user: str) -> bool:
+        if self.builds(user) is False:
+            return False
+        return self.own_object(user) or not any(i.endswith(".c") for i in self.graph.includers.get(user, ()))
 
 
 def _makefile_path(path: str) -> str:
@@ -73,36 +104,36 @@ def _makefile_path(path: str) -> str:
     return object_path(path)[:-2] + ".c"
 
 
-def _built(makefiles: headers.Makefiles, path: str) -> bool:
-    if path.startswith("arch/") and not path.startswith("arch/x86/"):
-        return False
-    return makefiles.mentioned(_makefile_path(path)) and makefiles.builds(path)
-
-
 def find_units(target: Target, sources: Sources, fan_out: int, cache: Path | None) -> Units:
-    """The units of a series. Raises ``Refused`` (FAN_OUT).
+    """The units of a series. Raises ``Refused`` (FAN_OUT, INCLUDED_SOURCE).
 
-    A ``.c`` file that no Makefile lists is a part of others, like a header.
+    A ``.c`` file may be compiled, or be a part of others like a header, or both.
     """
-    makefiles = headers.Makefiles(target.source, (target.headers / ".config").read_text(encoding="utf-8"))
-    units, graph = [], None
+    kept = cache / f"includes/{target.version}.json" if cache is not None and target.version else None
+    config = (target.headers / ".config").read_text(encoding="utf-8")
+    known = _Configuration(Makefiles(target.source, config), headers.read_graph(target.source, kept))
+    units: list[str] = []
     for path in sources.files:
-        if path.endswith(".c") and makefiles.mentioned(_makefile_path(path)):
+        compiled = path.endswith(".c") and known.own_object(path)
+        units += [path] if compiled else []
+        users = known.users(path)
+        if path.endswith(".c") and not compiled and not users:
+            reached = known.graph.reached(path)
+            if reached:
+                raise Refused(
+                    Refusal.INCLUDED_SOURCE,
+                    f"It is compiled as a part of {', '.join(reached[:3])}, which this kernel was built "
+                    f"without.",
+                    file=path,
+                    remedy="Leave the file out of the diff.",
+                )
             units.append(path)
-            continue
-        if graph is None:
-            kept = cache / f"includes/{target.version}.json" if cache is not None and target.version else None
-            graph = headers.read_graph(target.source, kept)
-        reached = graph.reached(path)
-        users = [user for user in reached if _built(makefiles, user)]
-        if path.endswith(".c") and reached and not users:
-            raise Refused(
-                Refusal.INCLUDED_SOURCE,
-                f"It is compiled as a part of {', '.join(reached[:3])}, which this kernel was built without.",
-                file=path,
-                remedy="Leave the file out of the diff.",
-            )
         headers.check_fan_out(path, users, fan_out)
-        units += users or ([path] if path.endswith(".c") else [])
-    unbuilt = frozenset(path for path in units if path in sources.files and not _built(makefiles, path))
-    return Units(tuple(dict.fromkeys(units)), frozenset(units) - frozenset(sources.files), unbuilt)
+        units += users
+    verdicts = {path: known.builds(path) for path in units}
+    return Units(
+        tuple(verdicts),
+        frozenset(units) - frozenset(sources.files),
+        frozenset(path for path, verdict in verdicts.items() if verdict is False),
+        frozenset(path for path, verdict in verdicts.items() if verdict),
+    )

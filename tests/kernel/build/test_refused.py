@@ -17,6 +17,7 @@ from tests.kernel.build.edits import Edits, comment, diff
 Make = Callable[..., Built]
 MEMINFO = "fs/proc/meminfo.c"
 REPORT = "\thugetlb_report_meminfo(m);\n"
+VLAN = "net/8021q/vlan.c"
 VERSION = "fs/proc/version.c"
 BANNER = "\tseq_printf(m, linux_proc_banner,"
 PIPE = "include/linux/pipe_fs_i.h"
@@ -166,8 +167,14 @@ CASES: dict[str, tuple[Edits, Refusal, str, str]] = {
     "comment": ({MEMINFO: [(REPORT, REPORT + "\t/* nothing */\n")]}, Refusal.NOTHING_CHANGED, "", ""),
     "not built": (
         {"fs/proc/nommu.c": [('"%08lx-%08lx', '"%09lx-%08lx')]},
-        Refusal.ORIGINAL_COMPILE,
+        Refusal.NOT_BUILT,
         "fs/proc/nommu.c",
+        "",
+    ),
+    "a user that cannot be compiled": (  # it needs a header that a program of the same directory writes
+        {"lib/crc32defs.h": [("# define CRC_LE_BITS 64", "# define CRC_LE_BITS 32")]},
+        Refusal.ORIGINAL_COMPILE,
+        "lib/crc32.c",
         "",
     ),
     "fan-out": (
@@ -255,6 +262,22 @@ def test_state_may_stand_in_a_file_of_its_own(make: Make, target_of: Callable[[K
     with pytest.raises(Refused) as caught:
         make("lp_state", [diff(source, state)])
     assert caught.value.refusal is Refusal.NOTHING_CHANGED
+
+
+def test_every_file_that_a_change_reaches_is_patched(
+    make: Make, target_of: Callable[[Kernel], Target]
+) -> None:
+    """An object of the kernel whose module is another one, and a file that includes the changed one."""
+    source = target_of(kernels.kernel("6.1")).source
+    reads = "\tstruct net_device **array;\n\n\tarray = vg->vlan_devices_arrays[pidx]"
+    checks = reads.replace("\n\n", "\n\n\tif (!vlan_id)\n\t\treturn NULL;\n")
+    core, compat = "net/8021q/vlan_core.c", "fs/compat_binfmt_elf.c"
+    kind = "\tif (elf_ex->e_type != ET_EXEC && elf_ex->e_type != ET_DYN)"
+    header = make("lp_header", [diff(source, {"net/8021q/vlan.h": [(reads, checks)]})])
+    assert {(unit.path, unit.owner) for unit in header.units} >= {(core, "vmlinux"), (VLAN, "8021q")}
+    more = "\tif (elf_ex->e_phnum == 0xfffe)\n\t\tgoto out;\n" + kind
+    file = make("lp_included", [diff(source, {"fs/binfmt_elf.c": [(kind, more)]})])
+    assert {unit.path for unit in file.units} == {"fs/binfmt_elf.c", compat}
 
 
 class _Careless(dict):  # type: ignore[type-arg]

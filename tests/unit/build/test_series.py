@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from livepatch_core.build.compile import _own_headers, _relevant
-from livepatch_core.build.series import Sources, find_units
+from livepatch_core.build.series import Sources, Units, find_units
 from livepatch_core.build.target import Target
 
 MAKEFILE = "obj-$(CONFIG_IN) += in.o\nobj-$(CONFIG_OUT) += out.o\n"
@@ -48,3 +48,79 @@ def test_complaint_is_the_compilers_or_else_makes() -> None:
     both = f"/cache/linux/fs/x.c:1:1: error: no\n{missing}\n"
     assert _relevant(both, source) == "fs/x.c:1:1: error: no"
     assert _relevant(f"{missing}\n", source) == missing
+
+
+def reached(target: Target, makefile: str, *files: str, change: str = "fs/x.h") -> Units:
+    """The units of a change of a header that ``files`` of fs/ include."""
+    (target.source / "fs/Makefile").write_text(makefile, encoding="utf-8")
+    (target.source / "fs/x.h").write_text("", encoding="utf-8")
+    for file in files:
+        path = target.source / "fs" / file
+        path.parent.mkdir(exist_ok=True)
+        path.write_text('#include "x.h"\n' if path.parent.name == "fs" else '#include "../x.h"\n')
+    return find_units(target, Sources({change: []}, []), 50, None)
+
+
+@pytest.mark.parametrize(
+    ("makefile", "kept", "certain"),
+    [
+        ("obj-$(CONFIG_IN) += one.o\n", True, True),
+        ("obj-$(CONFIG_OUT) += one.o\n", False, False),
+        ("obj-${CONFIG_IN} += one.o\n", True, True),
+        ("obj-$(subst m,y,$(CONFIG_IN)) += one.o\n", True, True),
+        ("obj-$(subst y,$(CONFIG_IN),$(CONFIG_YES)) += one.o\n", True, True),
+        ("obj-$(subst y,$(CONFIG_IN),$(CONFIG_OUT)) += one.o\n", False, False),
+        ("obj-$(CONFIG_IN:m=y) += one.o\n", True, True),
+        ("obj-$(CONFIG_IN) += in.o\nin-y := $(addprefix ./, two.o) one.o\n", True, True),
+        ("obj-$(CONFIG_OUT) += out.o\nout-y := \\\n\tone.o # all of it\n", False, False),
+        ("obj-$(CONFIG_IN) += in.o\nin-y := $(more-y)\nmore-$(CONFIG_YES) += one.o\n", True, False),
+        ("more-$(CONFIG_YES) += one.o\nobj-$(CONFIG_IN) += in.o\nin-y := $(more-y)\n", True, True),
+        ("obj-y := one.o\nobj-$(CONFIG_YES) := two.o\n", False, False),
+        ("obj-y := one.o\nobj-$(CONFIG_OUT) := two.o\n", True, True),
+        ("ifeq ($(CONFIG_OUT),y)\nobj-y += one.o\nendif\n", False, False),
+        ("ifdef CONFIG_OUT\nobj-y += two.o\nelse\nobj-y += one.o\nendif\n", True, True),
+        ("ifneq ($(CONFIG_IN),)\nifdef CONFIG_OUT\nobj-y += one.o\nendif\nendif\n", False, False),
+        ("ifeq ($(call cc-option,-x),)\nobj-y += one.o\nendif\n", True, False),
+        ("OURS = one.o\nobj-y += $(foreach o,$(OURS),$(o))\n", True, False),
+        ("include $(src)/Makefile.more\n", True, False),
+        ("obj-y += two.o\n", True, False),  # no Makefile names it: the image decides
+    ],
+)
+def test_user_of_a_header_is_left_out_only_where_its_rule_is_understood_and_off(
+    target: Target, makefile: str, kept: bool, certain: bool
+) -> None:
+    (target.headers / ".config").write_text("CONFIG_IN=m\nCONFIG_YES=y\n", encoding="utf-8")
+    units = reached(target, makefile, "one.c")
+    assert ("fs/one.c" in units.paths, "fs/one.c" in units.built) == (kept, certain)
+
+
+def test_user_in_a_directory_that_is_off_is_left_out(target: Target) -> None:
+    (target.source / "fs/sub").mkdir()
+    (target.source / "fs/sub/Makefile").write_text("obj-y += $(strange) one.o\n", encoding="utf-8")
+    units = reached(target, "obj-$(CONFIG_OUT) += sub/\n", "sub/one.c", "sub/two.c")
+    assert units.paths == ()
+
+
+def test_object_that_an_included_makefile_names_for_this_machine(target: Target) -> None:
+    (target.source / "fs/sub").mkdir()
+    (target.source / "fs/sub/Makefile.more").write_text(
+        "V ?= sub\nin-y := $(V)/one_$(BITS).o\n", encoding="utf-8"
+    )
+    more = "include $(srctree)/fs/sub/Makefile.more\nobj-$(CONFIG_IN) += in.o\n"
+    units = reached(target, more, "sub/one_64.c", "sub/one_32.c")
+    assert units.built == {"fs/sub/one_64.c"}
+
+
+def test_file_that_is_compiled_and_included_reaches_its_includers(target: Target) -> None:
+    makefile = "obj-y += one.o compat.o\nobj-$(CONFIG_OUT) += off.o\n"
+    for name in ("compat.c", "off.c"):
+        (target.source / "fs" / name).write_text('#include "one.c"\n', encoding="utf-8")
+    units = reached(target, makefile, "one.c", change="fs/one.c")
+    assert units.paths == ("fs/one.c", "fs/compat.c")
+    assert units.reached == {"fs/compat.c"}
+
+
+def test_file_that_is_only_a_part_of_another_is_compiled_with_it(target: Target) -> None:
+    (target.source / "fs/whole.c").write_text('#include "part.c"\n', encoding="utf-8")
+    assert reached(target, "obj-y += whole.o\n", "part.c").paths == ("fs/whole.c",)
+    assert reached(target, "obj-y += whole.o\n", "part.c", change="fs/part.c").paths == ("fs/whole.c",)
