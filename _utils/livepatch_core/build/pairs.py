@@ -20,7 +20,7 @@ from livepatch_core.build.target import Target
 @dataclass(frozen=True)
 class Pairs:
     """``both``: original and patched side of each unit; ``absent``: reached files that do not compile
-    unpatched.
+    unpatched and that no Makefile is known to build.
 
     Those cannot be part of the kernel: it was built from the same source, configuration and compiler.
     """
@@ -43,9 +43,8 @@ class _Compiler:
             first = pool.submit(compiling.compile_units, self.before, self.units.paths, jobs=self.jobs)
             second = pool.submit(compiling.compile_units, self.after, self.units.paths, jobs=self.jobs)
             originals, patched = first.result(), second.result()
-        present = [
-            one for one in originals if isinstance(one, Compiled) or one.path not in self.units.reached
-        ]
+        optional = self.units.reached - self.units.built
+        present = [one for one in originals if isinstance(one, Compiled) or one.path not in optional]
         absent = [one.path for one in originals if one not in present]
         patched = self._again([other for other in patched if other.path not in absent], originals)
         both = []
