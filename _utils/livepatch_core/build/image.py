@@ -28,6 +28,8 @@ from livepatch_core.build.objectfile import (
     SHN_LORESERVE,
     SHN_UNDEF,
     SHT_NOBITS,
+    STB_LOCAL,
+    STB_WEAK,
     STT_SECTION,
     ObjectFile,
     Relocation,
@@ -92,6 +94,10 @@ class Image:
         places = zip(self._letters.get(name, ""), self.addresses(name))
         return [address for letter, address in places if letter.islower() == local or letter == "A"]
 
+    def weak(self, name: str) -> list[int]:
+        """The addresses at which a name is a weak default that nothing overrides."""
+        return [a for letter, a in zip(self._letters.get(name, ""), self.addresses(name)) if letter in "WV"]
+
     def similar(self, name: str) -> list[int]:
         """Addresses of names that differ from ``name`` in compiler-made numbers only."""
         return [symbol.address for symbol in self._by_base.get(base_name(name), ())]
@@ -102,6 +108,13 @@ class Image:
     def freed(self, address: int) -> bool:
         """Whether the kernel gives this memory away once it has started (its __init code and data)."""
         return self._freed[0] <= address < self._freed[1]
+
+    def may_be(self, name: str, address: int) -> bool:
+        """Whether a symbol that is not the referring file's own can lie at ``address``; yes where the name is
+        not known here at all.
+        """
+        known = [*self.linked(name, local=False), *([self.imports[name]] if name in self.imports else [])]
+        return not known or address in known
 
     def import_at(self, address: int) -> Optional[str]:
         """The imported symbol that an invented address stands for (modules only)."""
@@ -272,5 +285,7 @@ def _module_kallsyms(file: ObjectFile, addresses: list[int]) -> tuple[list[Kerne
             late.add(symbol.name)
             continue
         letter = "t" if section.flags & SHF_EXECINSTR else "d"
-        symbols.append(KernelSymbol(symbol.name, letter if symbol.binding == 0 else letter.upper(), address))
+        if symbol.binding != STB_LOCAL:
+            letter = "W" if symbol.binding == STB_WEAK else letter.upper()
+        symbols.append(KernelSymbol(symbol.name, letter, address))
     return symbols, frozenset(late)

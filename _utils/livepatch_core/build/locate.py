@@ -120,6 +120,8 @@ class _Locator:
         )
 
     def _candidates(self, piece: Piece) -> list[int]:
+        if piece.weak:  # what overrides it has the same name and, where both do nothing, the same code
+            return self.image.weak(piece.name)
         places = [a for name in (piece.name, *piece.aliases) for a in self.image.addresses(name)]
         places += self.image.similar(piece.name)
         return list(dict.fromkeys(places))
@@ -136,7 +138,12 @@ class _Locator:
             if value is None:
                 return None
             if reference.target:
-                said.append((reference.target, (value - reference.addend) & MASK))
+                meant = (value - reference.addend) & MASK
+                if reference.target not in self.unit.pieces and not self.image.may_be(
+                    reference.target, meant
+                ):
+                    return None
+                said.append((reference.target, meant))
                 continue
             claim = self._unnamed(piece, address, reference, value)
             if claim is None:

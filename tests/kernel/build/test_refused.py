@@ -71,6 +71,20 @@ CASES: dict[str, tuple[Edits, Refusal, str, str]] = {
         "kernel/exit.c",
         "nr_threads",
     ),
+    "an overridden weak default": (
+        {
+            "kernel/signal.c": [
+                (
+                    "__weak const char *arch_vma_name(struct vm_area_struct *vma)\n{\n",
+                    "__weak const char *arch_vma_name(struct vm_area_struct *vma)\n{\n"
+                    '\tif (!vma)\n\t\treturn "";\n',
+                )
+            ]
+        },
+        Refusal.IMAGE_DIFFERS,
+        "kernel/signal.c",
+        "arch_vma_name",
+    ),
     "variable": (
         {"kernel/fork.c": [("static int max_threads;", "static int max_threads = 5;")]},
         Refusal.DATA_CHANGED,
@@ -278,6 +292,16 @@ def test_every_file_that_a_change_reaches_is_patched(
     more = "\tif (elf_ex->e_phnum == 0xfffe)\n\t\tgoto out;\n" + kind
     file = make("lp_included", [diff(source, {"fs/binfmt_elf.c": [(kind, more)]})])
     assert {unit.path for unit in file.units} == {"fs/binfmt_elf.c", compat}
+
+
+def test_file_whose_weak_defaults_are_overridden_elsewhere(
+    make: Make, target_of: Callable[[Kernel], Target]
+) -> None:
+    """What lies at the override's address says nothing about this file's own references."""
+    source, head = target_of(kernels.kernel("6.1")).source, "enum cpuhp_state target)\n{\n\tint err = 0;\n"
+    edits = {"kernel/cpu.c": [(head, head + "\n\tif (cpu == 12345)\n\t\treturn -EINVAL;\n")]}
+    built = make("lp_weak", [diff(source, edits)])
+    assert [function.old_name for unit in built.units for function in unit.functions] == ["cpu_up"]
 
 
 class _Careless(dict):  # type: ignore[type-arg]

@@ -17,6 +17,7 @@ from livepatch_core.build.objectfile import (
     SHT_PROGBITS,
     STB_GLOBAL,
     STB_LOCAL,
+    STB_WEAK,
     STT_FUNC,
     STT_NOTYPE,
     STT_OBJECT,
@@ -45,13 +46,14 @@ class Source:
 
     def function(
         self, name: str, code: bytes, *, calls: dict[int, str] | None = None, traced: bool = True,
-        local: bool = False, takes: dict[int, str] | None = None, section: str = "",
+        local: bool = False, takes: dict[int, str] | None = None, section: str = "", weak: bool = False,
     ) -> None:  # fmt: skip
         """``calls``: offset of a 4-byte field -> called name; ``takes``: the same for addresses that are
         taken.
         """
         number = self._section(section or f".text.{name}", SHF_ALLOC | SHF_EXECINSTR, code)
-        self.symbols.append(Symbol(name, 0, len(code), STT_FUNC, STB_GLOBAL, number))
+        binding = STB_WEAK if weak else STB_GLOBAL
+        self.symbols.append(Symbol(name, 0, len(code), STT_FUNC, binding, number))
         self._later += [(number, at, R_PLT32, target, -4) for at, target in (calls or {}).items()]
         self._later += [(number, at, R_PC32, target, -4) for at, target in (takes or {}).items()]
         if local:

@@ -1,4 +1,4 @@
-"""How new code names what exists: by the kernel's rules of linkage, and never what is gone or may be missing."""
+"""How new code names what exists: by the linker's rules, and never what is gone or may be missing."""
 
 from __future__ import annotations
 
