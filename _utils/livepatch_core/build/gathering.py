@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from livepatch_core.build.differ import Difference
 from livepatch_core.build.extract import Extracted, extract
-from livepatch_core.build.hooks import declared_states
+from livepatch_core.build.hooks import declared_hooks, declared_states
 from livepatch_core.build.kernelimages import Kernel
 from livepatch_core.build.kmod import Manifest
 from livepatch_core.build.locate import Proof
@@ -41,6 +41,7 @@ class Gathering:
         """
         for change, names in zip(self.changes, self.provided):
             self._check_new(change, names)
+        self._check_hooks()
         while True:
             before = [set(names) for names in self.requested]
             units = [self._extract(number) for number in range(len(self.changes))]
@@ -81,6 +82,22 @@ class Gathering:
                     function=name,
                     remedy="Change it where it is defined now, or give the new one a name of its own.",
                 )
+
+    def _check_hooks(self) -> None:
+        """An object has room for one callback of each kind, whichever file declares it."""
+        first: dict[tuple[str, str], str] = {}
+        for change in self.changes:
+            for kind, function in declared_hooks(change.difference.patched).items():
+                other = first.setdefault((change.owner, kind), change.path)
+                if other != change.path:
+                    raise Refused(
+                        Refusal.HOOKS,
+                        f"It is declared as {kind} of {change.owner}, which {other} does already; one "
+                        f"of each kind can be declared for each object.",
+                        file=change.path,
+                        function=function,
+                        remedy="Call both from one function.",
+                    )
 
     def _check_providers(self, user: Change, wanted: frozenset[str]) -> None:
         """What code of a module provides is complete only once the module is loaded."""

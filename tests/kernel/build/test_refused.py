@@ -85,6 +85,22 @@ CASES: dict[str, tuple[Edits, Refusal, str, str]] = {
         "kernel/signal.c",
         "arch_vma_name",
     ),
+    "two callbacks of one kind": (
+        {
+            path: [
+                (
+                    '#include "internal.h"\n',
+                    '#include "internal.h"\n#include <livepatch/hooks.h>\n'
+                    'static void start(struct klp_object *o) { pr_info("now\\n"); }\n'
+                    "LIVEPATCH_POST_PATCH(start);\n",
+                )
+            ]
+            for path in (VERSION, "fs/proc/uptime.c")
+        },
+        Refusal.HOOKS,
+        "fs/proc/uptime.c",
+        "start",
+    ),
     "variable": (
         {"kernel/fork.c": [("static int max_threads;", "static int max_threads = 5;")]},
         Refusal.DATA_CHANGED,

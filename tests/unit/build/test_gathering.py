@@ -12,6 +12,7 @@ from livepatch_core.build.differ import difference
 from livepatch_core.build.exports import Export
 from livepatch_core.build.extract import Extracted, NewFunction
 from livepatch_core.build.gathering import Gathering, new_globals
+from livepatch_core.build.hooks import HOOK_SECTION
 from livepatch_core.build.image import Image
 from livepatch_core.build.kallsyms import KernelSymbol
 from livepatch_core.build.locate import Proof
@@ -131,3 +132,25 @@ def test_new_global_of_a_module_is_held_against_what_the_module_uses(
     with pytest.raises(Refused) as caught:
         job.run()
     assert caught.value.refusal is Refusal.SYMBOL_AMBIGUOUS
+
+
+def with_callback(path: str, owner: str, kind: str) -> Change:
+    source = unit("old", local="start")
+    source.data(f"hook_{kind}", bytes(8), section=f"{HOOK_SECTION}{kind}", holds={0: "start"})
+    return Change(difference(unit("old").unit(path), source.unit(path)), owner)
+
+
+@pytest.mark.parametrize(
+    ("owner", "kind", "refusal"),
+    [("vmlinux", "post_patch", True), ("vmlinux", "pre_patch", False), ("isofs", "post_patch", False)],
+)
+def test_one_callback_of_a_kind_for_each_object(owner: str, kind: str, refusal: bool) -> None:
+    kernel = Kernel({name: image(name) for name in ("vmlinux", "isofs")})
+    changes = with_callback("fs/a.c", "vmlinux", "post_patch"), with_callback("fs/b.c", owner, kind)
+    if not refusal:
+        assert [list(one.hooks) for one in gathering(kernel, *changes).run()] == [["post_patch"], [kind]]
+        return
+    with pytest.raises(Refused) as caught:
+        gathering(kernel, *changes).run()
+    assert (caught.value.refusal, caught.value.file) == (Refusal.HOOKS, "fs/b.c")
+    assert "fs/a.c" in caught.value.message
