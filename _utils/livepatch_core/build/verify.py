@@ -10,14 +10,16 @@ from __future__ import annotations
 import re
 import struct
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import NoReturn, Protocol
 
+from livepatch_core.build import tables
 from livepatch_core.build.cover import uncovered
 from livepatch_core.build.differ import Difference
 from livepatch_core.build.equality import replacement_length
 from livepatch_core.build.exports import Export
 from livepatch_core.build.extract import Extracted
+from livepatch_core.build.hooks import declared_hooks
 from livepatch_core.build.image import MASK, Image, livepatch_image, section_addresses
 from livepatch_core.build.kmod import Manifest
 from livepatch_core.build.locate import Proof, decode
@@ -118,35 +120,61 @@ class _Reader:
         self, change: Difference, unit: Extracted, proof: Proof, module: Image, foreign: Mapping[str, int]
     ) -> None:
         self.change, self.unit, self.proof, self.module, self.foreign = change, unit, proof, module, foreign
-        self.starts: dict[str, int] = {}
+        self.starts: dict[str, list[int]] = {}
+        self.hooks = {kind: change.patched.pieces[n] for kind, n in declared_hooks(change.patched).items()}
+        self.aliases = {piece.name: alias for kind, piece in self.hooks.items() for alias in unit.hooks[kind]}
+        self.aliases.update({function.source_name: function.alias for function in unit.functions})
 
     def place(self, piece: Piece) -> int:
-        """Where a copied piece is in the module; its name may be there twice if two units have a static of
-        that name.
-        """
+        """Where a copied piece is in the module."""
+        return self.places(piece)[0]
+
+    def places(self, piece: Piece) -> list[int]:
+        """The same; its name may be there twice if two units have an equal static of that name."""
         if piece.name not in self.starts:
             self.starts[piece.name] = self._find(piece)
         return self.starts[piece.name]
 
-    def _find(self, piece: Piece) -> int:
-        alias = next((f.alias for f in self.unit.functions if f.source_name == piece.name), None)
+    def _find(self, piece: Piece) -> list[int]:
+        alias = self.aliases.get(piece.name)
         places = self.module.addresses(alias or piece.name)
         data = self.change.patched.data_of(piece)
         fitting = [p for p in places if _equal(self.module.read(p, len(data)), data, piece.references)]
         if not fitting:
             _fail(f"{piece.name} is not in it as it was compiled")
-        return fitting[0]
+        return fitting
+
+    def rows(self) -> Iterator[tables.Row]:
+        """The replacements that the module must register, by where the originals were proven to be."""
+        for function in self.unit.functions:
+            original = self.proof.functions[self.change.partner[function.source_name]]
+            found = self.proof.image.position(function.old_name, original)
+            if found is None:
+                _fail(f"{function.old_name} is not where it was proven")
+            position, count = found
+            new = self.place(self.change.patched.pieces[function.source_name])
+            yield tables.Row(function.old_name, 0 if count == 1 else position, new)
+
+    def callbacks(self) -> list[tuple[str, int]]:
+        return [(kind, self.place(piece)) for kind, piece in self.hooks.items()]
 
     def check(self, records: Records) -> None:
         pieces = self.change.patched.pieces
-        new = [name for name in self.unit.new if pieces[name].function]
-        for name in [*self.change.changed, *new]:
-            piece = pieces[name]
-            for reference in piece.references:
-                self._check_reference(piece, self.place(piece), reference)
-            for entry in piece.entries:
-                if TABLES[entry.table].keep:
-                    self._check_entry(piece, entry, records)
+        pending = [*self.change.changed, *self.unit.new]
+        checked: set[str] = set()
+        while pending:
+            for name in pending:
+                self._check_piece(pieces[name], records)
+            checked.update(pending)
+            # What these refer to in the module: constants with a new copy, out-of-line parts.
+            pending = [name for name in self.starts if name not in checked]
+
+    def _check_piece(self, piece: Piece, records: Records) -> None:
+        for reference in piece.references:
+            self._check_reference(piece, self.place(piece), reference)
+        for entry in piece.entries:
+            if TABLES[entry.table].keep:
+                self._check_entry(piece, entry, records)
 
     def _check_entry(self, piece: Piece, entry: Entry, records: Records) -> None:
         """The module has this record about the new copy, or it was left out because its key is in a
@@ -219,7 +247,8 @@ class _Reader:
 
     def _check_unnamed(self, piece: Piece, address: int, reference: Reference, value: int) -> None:
         patched = self.change.patched
-        target = (value + (4 if reference.type in PC_RELATIVE else 0)) & MASK
+        code = patched.section_of(piece).executable
+        target = (value + (4 if code and reference.type in PC_RELATIVE else 0)) & MASK
         text = patched.text_at(reference)
         if text is not None:
             if self.module.read(target, len(text)) != text:
@@ -233,9 +262,9 @@ class _Reader:
         partner = self.change.partner.get(piece.name) if piece else None
         copied = piece is not None and (partner is None or piece.name in self.change.renewed)
         if piece is not None and (copied or (reference.branch and piece.name in self.change.changed)):
-            return {self.place(piece)}
+            return set(self.places(piece))
         if piece is not None and piece.name.endswith(".cold"):
-            return {self.place(piece)} if reference.branch else set()
+            return set(self.places(piece)) if reference.branch else set()
         name = partner or reference.target
         external = self.unit.externals.get(reference.target)
         if external is not None and external.owner not in ("vmlinux", self.unit.owner):
@@ -311,9 +340,27 @@ def verify(
     known = {**{name: vmlinux.addresses(name)[0] for name in imports}, **livepatch}
     module = livepatch_image(manifest.name, file, known)
     records = read_records(file, module)
-    for change, unit, proof in parts:
-        for function in unit.functions:
-            original = proof.functions[change.partner[function.source_name]]
-            if proof.image.position(function.old_name, original) is None:
-                _fail(f"{function.old_name} is not where it was proven")
-        _Reader(change, unit, proof, module, known).check(records)
+    readers = [_Reader(change, unit, proof, module, known) for change, unit, proof in parts]
+    for reader in readers:
+        reader.check(records)
+    check_tables(file, module, manifest, readers)
+
+
+def check_tables(file: ObjectFile, module: Image, manifest: Manifest, readers: Sequence[_Reader]) -> None:
+    """The module registers every replacement, callback and state that was meant, and no other."""
+    owners = sorted({one.unit.owner for one in readers}, key=lambda owner: (owner != "vmlinux", owner))
+    objects = []
+    for owner in owners:
+        own = [reader for reader in readers if reader.unit.owner == owner]
+        callbacks = [callback for reader in own for callback in reader.callbacks()]
+        if len({kind for kind, _ in callbacks}) != len(callbacks):
+            _fail(f"{owner} has two callbacks of one kind")
+        objects.append(tables.Entry(owner, tuple(r for one in own for r in one.rows()), dict(callbacks)))
+    meant = tables.Tables(tuple(objects), tuple(manifest.states), manifest.replace)
+    counts = [len(entry.functions) for entry in objects]
+    try:
+        said = tables.read_tables(file, module, counts, len(manifest.states))
+    except tables.Unreadable as problem:
+        _fail(str(problem))
+    if said != meant:
+        _fail(f"its tables say {said}, not {meant}")

@@ -8,7 +8,7 @@ import pytest
 
 from lab import kernels
 from lab.kernels import Kernel
-from livepatch_core.build import extract
+from livepatch_core.build import extract, kmod
 from livepatch_core.build.builder import Built
 from livepatch_core.build.refusals import Notice, Refusal, Refused
 from livepatch_core.build.target import Target
@@ -347,4 +347,43 @@ def test_wrong_module_is_found_when_it_is_read_back(
     source = target_of(kernels.kernel("6.1")).source
     with pytest.raises(Refused) as caught:
         make("lp_wrong", [comment(source, "mm/memory.c")], forced={"mm/memory.c": ["free_pgd_range"]})
+    assert caught.value.refusal is Refusal.VERIFY
+
+
+@pytest.mark.parametrize(
+    ("meant", "written"),
+    [
+        (".old_sympos = 0", ".old_sympos = 1"),
+        ('.old_name = "version_proc_show"', '.old_name = "uptime_proc_show"'),
+        (".replace = true", ".replace = false"),
+        (".version = 1U", ".version = 2U"),
+        (".post_patch = ", ".post_unpatch = (void *)"),
+        ("{ .name = NULL", '{ .name = "isofs"'),
+        (".new_func = __livepatch_new_0_0", ".new_func = (char *)__livepatch_hook_0_post_patch"),
+    ],
+)
+def test_table_that_says_something_else_is_found_when_it_is_read_back(
+    make: Make,
+    target_of: Callable[[Kernel], Target],
+    monkeypatch: pytest.MonkeyPatch,
+    meant: str,
+    written: str,
+) -> None:
+    original = kmod.main_source
+
+    def wrong(*arguments: object) -> str:
+        text = original(*arguments)  # type: ignore[arg-type]
+        assert meant in text
+        return text.replace(meant, written)
+
+    monkeypatch.setattr(kmod, "main_source", wrong)
+    hooks = (
+        "#include <livepatch/hooks.h>\nstatic void start(struct klp_object *o) { }\n"
+        "LIVEPATCH_POST_PATCH(start);\nLIVEPATCH_STATE(77, 1);\n"
+    )
+    include = '#include "internal.h"\n'
+    edits = {VERSION: [(include, include + hooks), (BANNER, '\tseq_puts(m, "");\n' + BANNER)]}
+    source = target_of(kernels.kernel("6.1")).source
+    with pytest.raises(Refused) as caught:
+        make("lp_tables", [diff(source, edits)])
     assert caught.value.refusal is Refusal.VERIFY
