@@ -13,6 +13,17 @@ from livepatch_core.build.objectfile import read_object
 from livepatch_core.build.target import Target, check_banner, module_paths, read_module_file
 from livepatch_core.build.verify import modinfo
 
+_LONGEST_BANNER = 1024  # bytes; init/version.c's is about 200
+
+
+def _banner(image: Image) -> bytes:
+    """What the kernel says of itself, with the line's end; b"" if it says nothing."""
+    for start, data in image.regions:
+        at = data.find(b"Linux version ")
+        if at >= 0:
+            return image.read(start + at, _LONGEST_BANNER)
+    return b""
+
 
 class Kernel:
     """Images and exports of a target, read when needed and kept."""
@@ -41,11 +52,11 @@ class Kernel:
         kept = self._cache / f"images/{digest}" if self._cache is not None else None
         image = read_kept(kept) if kept is not None else None
         if image is None:
-            elf = kernel_elf(packed)
-            check_banner(self.target, elf)
-            image = kernel_image(elf)
+            image = kernel_image(kernel_elf(packed))
             if kept is not None:
                 keep(image, kept)
+        # A kept one, too: it is known by the image's bytes, and the source is another one next time.
+        check_banner(self.target, _banner(image))
         return image
 
     def _module(self, name: str) -> Image:
