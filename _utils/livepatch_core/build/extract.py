@@ -328,7 +328,11 @@ class Extractor:
         if piece is not None and evidence is None and piece.local and name in self.proof.several:
             evidence = frozenset(self.proof.several[name])
         external = self.resolver.resolve(
-            written if piece is None else name, evidence, holder.name, kept=self._mentioned(name, holder)
+            written if piece is None else name,
+            evidence,
+            holder.name,
+            kept=self._mentioned(name, holder),
+            local=piece is not None and piece.local,
         )
         self.result.externals[written] = external
         return self.out.undefined(external.symbol)

@@ -51,10 +51,16 @@ class Resolver:
         return Refused(refusal, why, file=self.path, function=name, remedy=remedy)
 
     def resolve(
-        self, name: str, evidence: Optional[frozenset[int]], what: str, *, kept: bool = False
+        self,
+        name: str,
+        evidence: Optional[frozenset[int]],
+        what: str,
+        *,
+        kept: bool = False,
+        local: bool = False,
     ) -> External:
         """The external for ``name``, proven by the decoded addresses if there are any. ``what`` names the
-        user, for messages; ``kept``: its original refers to it, too.
+        user, for messages; ``kept``: its original refers to it, too; ``local``: it is the unit's own static.
         """
         if evidence and len(evidence) > 1:
             raise self._refuse(
@@ -63,7 +69,12 @@ class Resolver:
                 f"The kernel's code uses several addresses for it; {what} needs one.",
                 "Report this diff.",
             )
-        external = self._at(name, next(iter(evidence)), what) if evidence else self._named(name, what)
+        if evidence:
+            external = self._at(name, next(iter(evidence)), what)
+        elif local:
+            external = self._unique(self.image_of(self.owner), name, what, local=True)
+        else:
+            external = self._named(name, what)
         if external.livepatch and not kept:
             self._check_alive(external, name, what)
         self.used.add(external.owner)
@@ -120,18 +131,18 @@ class Resolver:
         return External(f"{PREFIX}{image.name}.{name},{0 if count == 1 else position}", image.name, name)
 
     def _named(self, name: str, what: str) -> External:
-        """A name that no matched reference proves: unique in its own object, or an export, or unique in
-        vmlinux.
+        """A name of another file that no matched reference proves: a global of its own object, or an export,
+        or a global of vmlinux. The linker looks at no other file's statics.
         """
         own = self.image_of(self.owner)
-        if self.owner != "vmlinux" and own.addresses(name):
+        if self.owner != "vmlinux" and own.linked(name, local=False):
             return self._unique(own, name, what)
         if name in self.exports:
             return self._exported(name, what)
         return self._unique(self.image_of("vmlinux"), name, what)
 
-    def _unique(self, image: Image, name: str, what: str) -> External:
-        places = image.addresses(name)
+    def _unique(self, image: Image, name: str, what: str, *, local: bool = False) -> External:
+        places = image.linked(name, local=local)
         if len(places) == 1 and not is_numbered(name):
             return self._positioned(image, name, places[0], what)
         if not places:

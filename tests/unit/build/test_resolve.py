@@ -51,3 +51,52 @@ def test_of_equal_names_only_the_meant_one_has_to_be_alive() -> None:
     made = resolver(vmlinux=[*INIT, KernelSymbol("setup", "t", 0x1800), KernelSymbol("setup", "t", 0x3000)])
     assert made.resolve("setup", frozenset({0x3000}), "user").symbol == ".klp.sym.vmlinux.setup,2"
     assert refused(made, "setup", frozenset({0x1800})) is Refusal.INIT_CODE
+
+
+EXPORT = Export("send", 7, "vmlinux", "")
+KERNEL = [
+    KernelSymbol("send", "T", 0x100),
+    KernelSymbol("setup", "T", 0x200),
+    KernelSymbol("setup", "t", 0x300),
+]
+
+
+@pytest.mark.parametrize(
+    ("own", "name", "local", "symbol"),
+    [
+        ([], "send", False, "send"),
+        ([KernelSymbol("send", "t", 0x900)], "send", False, "send"),
+        ([KernelSymbol("send", "T", 0x900)], "send", False, ".klp.sym.isofs.send,0"),
+        ([KernelSymbol("send", "t", 0x900)], "send", True, ".klp.sym.isofs.send,0"),
+        (
+            [KernelSymbol("send", "b", 0x800), KernelSymbol("send", "D", 0x900)],
+            "send",
+            False,
+            ".klp.sym.isofs.send,2",
+        ),
+        ([KernelSymbol("send", "A", 0x900)], "send", True, ".klp.sym.isofs.send,0"),
+        ([], "setup", False, ".klp.sym.vmlinux.setup,1"),
+    ],
+)
+def test_name_is_resolved_as_the_linker_does(
+    own: list[KernelSymbol], name: str, local: bool, symbol: str
+) -> None:
+    made = resolver("isofs", exports=[EXPORT], isofs=own, vmlinux=KERNEL)
+    assert made.resolve(name, None, "user", local=local).symbol == symbol
+
+
+@pytest.mark.parametrize(
+    ("letters", "local", "refusal"),
+    [
+        ("t", False, Refusal.SYMBOL_UNRESOLVED),
+        ("T", True, Refusal.SYMBOL_UNRESOLVED),
+        ("tt", True, Refusal.SYMBOL_AMBIGUOUS),
+        ("AA", False, Refusal.SYMBOL_AMBIGUOUS),
+    ],
+)
+def test_static_of_another_file_is_no_answer(letters: str, local: bool, refusal: Refusal) -> None:
+    symbols = [KernelSymbol("hidden", letter, 0x100 * n) for n, letter in enumerate(letters, 1)]
+    made = resolver(vmlinux=symbols)
+    with pytest.raises(Refused) as caught:
+        made.resolve("hidden", None, "user", local=local)
+    assert caught.value.refusal is refusal
