@@ -238,9 +238,18 @@ class Makefiles:
         )
 
     def _directory(self, directory: str) -> Optional[bool]:
+        """Whether kbuild comes to a directory: the nearest Makefile above that names it says so."""
         if directory not in self._directories:
-            parent, _, name = directory.rpartition("/")
-            rows = self._rows(parent, f"{name}/") if parent else []
-            here = either([row.holds for row in rows]) if rows else True
-            self._directories[directory] = both(here, self._directory(parent)) if parent else True
+            self._directories[directory] = self._visited(directory)
         return self._directories[directory]
+
+    def _visited(self, directory: str) -> Optional[bool]:
+        parts = directory.split("/")
+        above = [("/".join(parts[:n]), "/".join(parts[n:]) + "/") for n in range(len(parts) - 1, 0, -1)]
+        for parent, name in above:
+            rows = [*self._rows(parent, name), *self._rows(parent, f"{directory}/")]
+            if rows:
+                return both(either([row.holds for row in rows]), self._directory(parent))
+        # Without a rule it is reached in a way of its own, or not at all (drivers/s390 here).
+        known = any(self._read(parent).rows for parent, _ in above)
+        return both(None if known else True, self._directory(above[0][0]) if above else True)
