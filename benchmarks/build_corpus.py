@@ -126,7 +126,7 @@ class Corpus:
 
     @cached_property
     def graph(self) -> Graph:
-        return read_graph(self.newer, self.cache / f"includes/{self.versions[0]}.json")
+        return read_graph(self.newer, self.cache / f"include-graphs/{self.versions[0]}.json")
 
     @cached_property
     def headers(self) -> dict[str, list[str]]:

@@ -160,7 +160,8 @@ def _collect(bench: Bench, path: str, errors: str) -> Compiled | Complaint:
     first, _, rest = command.partition("\n")
     name = _MODNAME.search(first)
     owner = name[1].replace("-", "_") if name and re.search(r" -DMODULE\b", first) else "vmlinux"
-    _delayed_objtool(bench, output)
+    if not path.endswith(".S"):
+        _delayed_objtool(bench, output)
     return Compiled(
         path, output.read_bytes(), owner, _dependencies(rest, bench.objects), first.partition(" := ")[2]
     )

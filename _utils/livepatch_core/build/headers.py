@@ -55,8 +55,8 @@ class Graph:
     def __init__(self, includers: Mapping[str, Iterable[str]]) -> None:
         self.includers = includers
 
-    def reached(self, path: str) -> list[str]:
-        """Every ``.c`` file that includes ``path``, directly or not; a ``.c`` that is itself included counts
+    def reached(self, path: str, ending: str = ".c") -> list[str]:
+        """Every source file that includes ``path``, directly or not; a ``.c`` that is itself included counts
         as a header.
         """
         seen, pending, found = {path}, [path], set()
@@ -66,7 +66,7 @@ class Graph:
                     continue
                 seen.add(user)
                 pending.append(user)
-                if user.endswith(".c"):
+                if user.endswith(ending):
                     found.add(user)
         return sorted(found)
 
@@ -105,8 +105,8 @@ def read_graph(source: Path, cache: Optional[Path]) -> Graph:
     if cache is not None and cache.exists():
         return Graph(json.loads(cache.read_text(encoding="utf-8")))
     tops = [top for top in _TOPS if (source / top).is_dir()]
-    lines = run(["grep", "-rEo", "--include=*.c", "--include=*.h", _PATTERN, *tops], cwd=source).out
-    files = run(["find", *tops, "-name", "*.[ch]"], cwd=source).out.split("\n")
+    lines = run(["grep", "-rEo", *(f"--include=*.{e}" for e in "chS"), _PATTERN, *tops], cwd=source).out
+    files = run(["find", *tops, "-name", "*.[chS]"], cwd=source).out.split("\n")
     graph = resolve(parse_includes(lines), files)
     if cache is not None:
         cache.parent.mkdir(parents=True, exist_ok=True)

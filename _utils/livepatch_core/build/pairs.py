@@ -12,6 +12,7 @@ from pathlib import Path
 from livepatch_core.build import compile as compiling
 from livepatch_core.build import patchset, tree
 from livepatch_core.build.compile import Bench, Compiled, Complaint
+from livepatch_core.build.objectfile import read_object
 from livepatch_core.build.refusals import Refusal, Refused
 from livepatch_core.build.series import Sources, Units
 from livepatch_core.build.target import Target
@@ -53,7 +54,10 @@ class _Compiler:
                 raise not_built(one.path) if one.path in self.units.unbuilt else original_failed(one)
             if isinstance(other, Complaint):
                 raise self._patched_failed(other)
-            both.append((one, other))
+            if one.path.endswith(".S"):
+                _check_assembled(one, other)
+            else:
+                both.append((one, other))
         return Pairs(both, absent, self.before)
 
     def _view(self, directories: Iterable[str] = ()) -> None:
@@ -106,6 +110,33 @@ class _Compiler:
             remedy="Correct the diff.",
             compiler=text,
         )
+
+
+def _check_assembled(one: Compiled, other: Compiled) -> None:
+    if _content(one.object) != _content(other.object):
+        raise Refused(
+            Refusal.UNSUPPORTED_FILE,
+            "The diff changes a header that this assembler file reads, and its code with it; assembler "
+            "cannot be live-patched.",
+            file=one.path,
+            remedy="Keep what assembler files use as it is, or roll the fix out with a reboot.",
+        )
+
+
+def _content(data: bytes) -> list[tuple[object, ...]]:
+    """What an object puts into the kernel: its allocated sections and what they refer to."""
+    file = read_object(data)
+    named = [(s.name, s.section, s.value) for s in file.symbols]
+    return [
+        (
+            s.name,
+            s.size,
+            bytes(s.data),
+            [(r.offset, r.type, named[r.symbol], r.addend) for r in s.relocations],
+        )
+        for s in file.sections
+        if s.allocated
+    ]
 
 
 def not_built(path: str) -> Refused:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -59,7 +60,8 @@ def _read_source(source: Path, path: str) -> list[patchset.Line]:
 
 @dataclass(frozen=True)
 class Units:
-    """Source files to compile; ``reached``: those that are only there because a header changed.
+    """Source files to compile; ``reached``: those that are only there because a header changed. Assembler
+    files are among them to see that their code stays as it is.
 
     ``unbuilt``: those that the Makefiles leave out of this configuration; it explains why one does not
     compile and decides nothing else. ``built``: those that the Makefiles put into it, which must compile.
@@ -69,6 +71,13 @@ class Units:
     reached: frozenset[str]
     unbuilt: frozenset[str] = frozenset()
     built: frozenset[str] = frozenset()
+
+
+# Not the running kernel's code: of the boot loader's side, of another machine, mapped into processes, or the
+# linker's script.
+_PROGRAMS = re.compile(
+    r"^arch/x86/(boot|realmode|purgatory|um|entry/vdso)/|^drivers/firmware/efi/libstub/|\.lds\.S$"
+)
 
 
 @dataclass
@@ -93,6 +102,11 @@ class _Configuration:
         """
         return [user for user in self.graph.reached(path) if self._uses(user)]
 
+    def assembled(self, path: str) -> list[str]:
+        """The assembler files of the running kernel that may read ``path``."""
+        users = (user for user in self.graph.reached(path, ".S") if not _PROGRAMS.search(user))
+        return [user for user in users if self.builds(user) is not False and self.own_object(user)]
+
     def _uses(self, user: str) -> bool:
         if self.builds(user) is False:
             return False
@@ -109,7 +123,7 @@ def find_units(target: Target, sources: Sources, fan_out: int, cache: Path | Non
 
     A ``.c`` file may be compiled, or be a part of others like a header, or both.
     """
-    kept = cache / f"includes/{target.version}.json" if cache is not None and target.version else None
+    kept = cache / f"include-graphs/{target.version}.json" if cache is not None and target.version else None
     config = (target.headers / ".config").read_text(encoding="utf-8")
     known = _Configuration(Makefiles(target.source, config), headers.read_graph(target.source, kept))
     units: list[str] = []
@@ -129,7 +143,7 @@ def find_units(target: Target, sources: Sources, fan_out: int, cache: Path | Non
                 )
             units.append(path)
         headers.check_fan_out(path, users, fan_out)
-        units += users
+        units += [*users, *known.assembled(path)]
     verdicts = {path: known.builds(path) for path in units}
     return Units(
         tuple(verdicts),

@@ -20,6 +20,7 @@ REPORT = "\thugetlb_report_meminfo(m);\n"
 VLAN = "net/8021q/vlan.c"
 VERSION = "fs/proc/version.c"
 BANNER = "\tseq_printf(m, linux_proc_banner,"
+RUN_FLAGS = "arch/x86/kvm/vmx/run_flags.h"
 PIPE = "include/linux/pipe_fs_i.h"
 OFFSET = "\tint offset;\t\t\t/* offset of magic */\n"
 SIZE = "\tint size;\t\t\t/* size of magic/mask */\n"
@@ -100,6 +101,22 @@ CASES: dict[str, tuple[Edits, Refusal, str, str]] = {
         Refusal.HOOKS,
         "fs/proc/uptime.c",
         "start",
+    ),
+    "a value that assembler uses": (
+        {RUN_FLAGS: [("VMX_RUN_VMRESUME_SHIFT\t\t0", "VMX_RUN_VMRESUME_SHIFT\t\t4")]},
+        Refusal.UNSUPPORTED_FILE,
+        "arch/x86/kvm/vmx/vmenter.S",
+        "",
+    ),
+    "a value that nothing uses": (
+        {
+            RUN_FLAGS: [
+                ("#define VMX_RUN_VMRESUME_SHIFT", "#define VMX_RUN_MORE 7\n#define VMX_RUN_VMRESUME_SHIFT")
+            ]
+        },
+        Refusal.NOTHING_CHANGED,
+        "",
+        "",
     ),
     "variable": (
         {"kernel/fork.c": [("static int max_threads;", "static int max_threads = 5;")]},

@@ -101,6 +101,28 @@ def test_user_in_a_directory_that_is_off_is_left_out(target: Target) -> None:
     assert units.paths == ()
 
 
+@pytest.mark.parametrize("written", ["sub/", "fs/sub/"])
+def test_directory_may_be_named_from_the_top(target: Target, written: str) -> None:
+    (target.source / "fs/sub").mkdir()
+    (target.source / "fs/sub/Makefile").write_text("obj-y += one.o\n", encoding="utf-8")
+    assert reached(target, f"drivers-$(CONFIG_OUT) += {written}\n", "sub/one.c").paths == ()
+    assert reached(target, f"drivers-$(CONFIG_IN) += {written}\n", "sub/one.c").built == {"fs/sub/one.c"}
+
+
+def test_directory_that_no_makefile_names_may_be_built_or_not(target: Target) -> None:
+    (target.source / "fs/sub").mkdir()
+    (target.source / "fs/sub/Makefile").write_text("obj-y += one.o\n", encoding="utf-8")
+    units = reached(target, "obj-y += other.o\n", "sub/one.c")
+    assert (units.paths, units.built) == (("fs/sub/one.c",), frozenset())
+
+
+def test_assembler_file_that_reads_a_header_is_looked_at(target: Target) -> None:
+    (target.source / "fs/code.S").write_text('#include "x.h"\n', encoding="utf-8")
+    (target.source / "fs/off.S").write_text('#include "x.h"\n', encoding="utf-8")
+    units = reached(target, "obj-y += one.o code.o\nobj-$(CONFIG_OUT) += off.o\n", "one.c")
+    assert (units.paths, units.reached) == (("fs/one.c", "fs/code.S"), {"fs/one.c", "fs/code.S"})
+
+
 def test_object_that_an_included_makefile_names_for_this_machine(target: Target) -> None:
     (target.source / "fs/sub").mkdir()
     (target.source / "fs/sub/Makefile.more").write_text(
