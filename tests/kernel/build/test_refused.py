@@ -20,6 +20,7 @@ REPORT = "\thugetlb_report_meminfo(m);\n"
 VLAN = "net/8021q/vlan.c"
 VERSION = "fs/proc/version.c"
 BANNER = "\tseq_printf(m, linux_proc_banner,"
+ISOFS_STATFS = "static int isofs_statfs (struct dentry *dentry, struct kstatfs *buf)\n"
 RUN_FLAGS = "arch/x86/kvm/vmx/run_flags.h"
 PIPE = "include/linux/pipe_fs_i.h"
 OFFSET = "\tint offset;\t\t\t/* offset of magic */\n"
@@ -50,10 +51,10 @@ CASES: dict[str, tuple[Edits, Refusal, str, str]] = {
             VERSION: [(BANNER, "\t{ extern int isofs_new_probe(void); isofs_new_probe(); }\n" + BANNER)],
             "fs/isofs/inode.c": [
                 (
-                    "static int isofs_statfs (",
+                    ISOFS_STATFS,
                     "int isofs_new_probe(void);\nint isofs_new_probe(void)\n{\n"
                     "\treturn isofs_inode_cachep ? kmem_cache_size(isofs_inode_cachep) : 0;\n}\n\n"
-                    "static int isofs_statfs (",
+                    + ISOFS_STATFS,
                 )
             ],
         },
@@ -331,7 +332,8 @@ def test_file_whose_weak_defaults_are_overridden_elsewhere(
     make: Make, target_of: Callable[[Kernel], Target]
 ) -> None:
     """What lies at the override's address says nothing about this file's own references."""
-    source, head = target_of(kernels.kernel("6.1")).source, "enum cpuhp_state target)\n{\n\tint err = 0;\n"
+    source = target_of(kernels.kernel("6.1")).source
+    head = "static int cpu_up(unsigned int cpu, enum cpuhp_state target)\n{\n\tint err = 0;\n"
     edits = {"kernel/cpu.c": [(head, head + "\n\tif (cpu == 12345)\n\t\treturn -EINVAL;\n")]}
     built = make("lp_weak", [diff(source, edits)])
     assert [function.old_name for unit in built.units for function in unit.functions] == ["cpu_up"]
