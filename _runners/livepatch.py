@@ -761,8 +761,8 @@ def _command(verb, id, why, given, kwargs, args, display=None):
         with saltfleet.of_master(__opts__, salt) as means:
             fleet = saltfleet.SaltFleet(means, master, directory.name, by, directory / verbs.COMMANDS)
             wanted = verbs.arguments_of(given)
-            if verb == "rollback":
-                wanted["keep"] = verbs.taken_on(master, directory, wanted.get("scope", "all"))
+            if keep := verbs.taken_on(master, directory, verb, wanted.get("scope", "all")):
+                wanted["keep"] = keep
             order, _ = verbs.command(directory, fleet, CLOCK, verb, by.who, by.why, wanted)
             record = verbs.obeyed(directory, fleet, CLOCK, order, OBEYED_SECONDS)
         return _obeyed(verb, master, directory, by, record, display)

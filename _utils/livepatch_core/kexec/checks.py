@@ -36,13 +36,14 @@ MARGIN = 32 * 1024 * 1024  # page tables, purgatory, and what else asks for memo
 @dataclass(frozen=True)
 class Ready:
     """What is judged. loaded_by: ``us`` or ``other``; None when nothing is loaded. no_initrd: the operator
-    said that this kernel needs none."""
+    said that this kernel needs none. loads: how many times it will be loaded."""
 
     machine: Machine
     files: Files
     cmdline: str
     loaded_by: str | None
     no_initrd: bool = False
+    loads: int = 1
 
 
 def examine(ready: Ready, overrides: Iterable[str] = ()) -> tuple[Check, ...]:
@@ -101,9 +102,11 @@ def _disabled(ready: Ready) -> Check:
             "kernel.kexec_load_disabled is 1, and stays so until the next boot",
             "Boot by way of the firmware (method reboot); look for who sets the sysctl.",
         )
-    if ready.machine.limit == 0:
+    limit = ready.machine.limit
+    if limit is not None and 0 <= limit < ready.loads:
         return DISABLED.failed(
-            "kernel.kexec_load_limit_reboot is 0: no more kernel may be loaded in this boot",
+            f"kernel.kexec_load_limit_reboot is {limit}: no more loads are left in this boot, and "
+            f"{ready.loads} are needed",
             "Boot by way of the firmware (method reboot).",
         )
     if ready.machine.disabled is None:

@@ -28,7 +28,8 @@ from livepatch_core.words import CheckVerdict, Kind
 @dataclass(frozen=True)
 class Wish:
     """What shall be started. kernel: a release, or ``newest``. initrd: a path; "" for the kernel's own, None
-    for none at all. image, cmdline: "" for the distribution's image and the running command line."""
+    for none at all. image, cmdline: "" for the distribution's image and the running command line. loads: how
+    many times it will be loaded, this one included, where the kernel counts that."""
 
     kernel: str = "newest"
     image: str = ""
@@ -36,6 +37,7 @@ class Wish:
     cmdline: str = ""
     override: tuple[str, ...] = ()
     test: bool = False
+    loads: int = 1
 
 
 @dataclass(frozen=True)
@@ -149,7 +151,7 @@ def judge(host: Host, wish: Wish) -> Judged:
     )
     held = ours(notes, machine.boot_id, machine.loaded)
     loaded_by = None if not machine.loaded else "us" if held else "other"
-    ready = checks.Ready(machine, files, line, loaded_by, no_initrd=wish.initrd is None)
+    ready = checks.Ready(machine, files, line, loaded_by, no_initrd=wish.initrd is None, loads=wish.loads)
     return Judged(ready, held, notes, token, checks.examine(ready, wish.override))
 
 

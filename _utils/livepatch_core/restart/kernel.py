@@ -12,6 +12,8 @@ from livepatch_core.restart.hooks import Hook, Hooks, refuse_missing
 from livepatch_core.restart.record import Method, Restart, Stage, read_restart
 from livepatch_core.words import Kind
 
+LOADS = 2  # before the drain, to see that the kernel takes it, and again after it: leaving.py
+
 
 def meant(host: Host, wanted: str) -> dict[str, Any]:
     """``{"release"}`` of the installed kernel that ``wanted`` (a release, or ``newest``) means here; None
@@ -29,7 +31,7 @@ def check(host: Host, method: Method, wanted: str, hooks: Hooks, *used: Hook | N
     refuse_open(read_restart(host), machine.boot_id)
     release = find(host, method, wanted)
     if method is Method.KEXEC:
-        judged = load.judge(host, load.Wish(kernel=release))
+        judged = load.judge(host, load.Wish(kernel=release, loads=LOADS))
         checks.refuse(judged.checks, f"Loading kernel {release}")
     return {"comment": f"Kernel {release} can be started.", "kernel": release, "running": machine.release}
 

@@ -77,7 +77,7 @@ def restart(host: Host, order: Order, hooks: Hooks) -> Outcome:
             begun = _begin(host, order, approval, here, release)
             try:
                 if order.method is Method.KEXEC:
-                    load.load_held(host, load.Wish(kernel=release))
+                    load.load_held(host, load.Wish(kernel=release, loads=kernel.LOADS))
             except LivepatchError as error:
                 return _undone(host, begun, error, hooks)
         try:

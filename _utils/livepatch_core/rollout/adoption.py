@@ -16,7 +16,7 @@ from livepatch_core.errors import LivepatchError
 from livepatch_core.rollout import commands, journal, owner, status
 from livepatch_core.rollout.decide import may_send
 from livepatch_core.rollout.state import State
-from livepatch_core.rollout.states import Standing
+from livepatch_core.rollout.states import Place, Standing
 from livepatch_core.words import Kind
 
 LOCK = "engine.lock"
@@ -84,9 +84,11 @@ class Orphans:
 
 def waits(state: State) -> bool:
     """Whether it waits for a person, with nothing under way and nothing that has to be done first. A job that
-    was announced and may not be sent before it goes on is neither. Pure."""
+    was announced and may not be sent before it goes on is neither, nor is a host whose gate nobody asks
+    meanwhile. Pure."""
     asked = any(job.t is not None or may_send(state, job) for job in state.jobs.values())
-    busy = state.back_wanted is not None or state.acts or asked or state.in_flight()
+    moving = state.in_flight() > state.counts[Place.GATING]
+    busy = state.back_wanted is not None or state.acts or asked or moving
     return state.standing is Standing.PAUSED and not busy
 
 

@@ -62,8 +62,9 @@ ARGUMENTS: Mapping[Order, tuple[str, ...]] = {
     Order.RETRY: ("acknowledge",),
     Order.SKIP: ("host", "wave"),
     Order.CONFIRM: ("gate",),
-    Order.ABORT: (),
-    Order.ROLLBACK: ("scope", "block", "keep"),  # keep: of verbs.taken_on(), nobody types it
+    # keep: of verbs.taken_on(), nobody types it
+    Order.ABORT: ("keep",),
+    Order.ROLLBACK: ("scope", "block", "keep"),
 }
 
 
@@ -162,9 +163,8 @@ def _confirm(state: State, arguments: Mapping[str, Any]) -> Optional[str]:
 def _rollback(state: State, arguments: Mapping[str, Any]) -> Optional[str]:
     if arguments.get("scope", "all") not in ("wave", "all"):
         return f"The scope is wave or all, not {arguments['scope']!r}."
-    keep = arguments.get("keep", {})
-    if not isinstance(keep, Mapping) or not all(type(level) is int for level in keep.values()):
-        return f"keep names hosts and their levels, and is {keep!r}."
+    if wrong := _keep(state, arguments):
+        return wrong
     if state.acts or returning.concerned(state, arguments.get("scope", "all")):
         return None
     if returning.concerned(state, "all"):
@@ -174,12 +174,20 @@ def _rollback(state: State, arguments: Mapping[str, Any]) -> Optional[str]:
     return "No host was approved for anything, so there is nothing to roll back; abort ends it."
 
 
+def _keep(_state: State, arguments: Mapping[str, Any]) -> Optional[str]:
+    keep = arguments.get("keep", {})
+    if not isinstance(keep, Mapping) or not all(type(level) is int for level in keep.values()):
+        return f"keep names hosts and their levels, and is {keep!r}."
+    return None
+
+
 CHECKS: Mapping[Order, Callable[[State, Mapping[str, Any]], Optional[str]]] = {
     Order.RESUME: _acknowledged,
     Order.PROMOTE: _promote,
     Order.RETRY: _retry,
     Order.SKIP: _skip,
     Order.CONFIRM: _confirm,
+    Order.ABORT: _keep,
     Order.ROLLBACK: _rollback,
 }
 

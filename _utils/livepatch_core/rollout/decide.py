@@ -15,6 +15,7 @@ from livepatch_core.rollout.clock import Now
 from livepatch_core.rollout.fleet import MOVES, Verb
 from livepatch_core.rollout.fold import MAX_TRIES
 from livepatch_core.rollout.limits import exceeded
+from livepatch_core.rollout.obeyed import named
 from livepatch_core.rollout.records import Type
 from livepatch_core.rollout.state import Job, Round, State
 from livepatch_core.rollout.states import Place, Standing
@@ -266,11 +267,11 @@ def _standing(state: State, now: Now) -> Decision:
 
 def _aborting(state: State) -> Decision:
     """Who is approved and was not told is approved for where it came from: its next highstate would move it,
-    and nobody would see how that ends."""
+    and nobody would see how that ends. Not where somebody has approved it for something else since."""
     landing = state.in_flight() or any(job.doubtful or job.purpose == "doubt" for job in state.jobs.values())
     if landing:
         return Rest(f"{state.in_flight()} hosts in flight")
-    untold = state.at({Place.APPROVED})
+    untold = [name for name in state.at({Place.APPROVED}) if name not in state.kept]
     return returning.approval(state, untold) if untold else Write(Type.ENDED, _aborted(state))
 
 
@@ -280,6 +281,8 @@ def _aborted(state: State) -> dict[str, str]:
         reason += f"; {untold} hosts were approved and not told: they are approved for where they came from"
     if left := len(was) - untold:
         reason += f"; {left} hosts were not told to go back, and do at their next highstate"
+    if state.kept:
+        reason += f"; {len(state.kept)} are approved for another level since ({named(state.kept)})"
     return {"state": str(Standing.ABORTED), "reason": reason + _unblocked(state)}
 
 

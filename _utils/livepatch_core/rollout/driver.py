@@ -347,7 +347,7 @@ class Driver:
         """The hosts' documents as the ledger hands them out: it keeps what they had for other kernel
         builds."""
         wanted = self.state.acts[act]
-        by = self.state.back_by if wanted.level is not None else {}
+        by = self.state.recall_by if wanted.level is not None else {}
         said = self.fleet.approve(act, wanted.hosts, wanted.grants, by)
         plain = [{"hosts": None, "builds": {build: _grant(one) for build, one in wanted.grants.items()}}]
         documents = said.get("documents") or plain

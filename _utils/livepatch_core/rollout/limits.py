@@ -9,7 +9,7 @@ from typing import Any, Optional
 from livepatch_core.rollout.arithmetic import share
 from livepatch_core.rollout.model import Limit
 from livepatch_core.rollout.state import State
-from livepatch_core.rollout.states import COUNTED, Counter
+from livepatch_core.rollout.states import COUNTED, Counter, Place
 
 LONGEST = 100_000  # no round is larger; parallel 0 means no limit of its own
 
@@ -49,9 +49,10 @@ def _grown(state: State, place: Any) -> list[int]:
 
 
 def _wave_limit(state: State, planned: Sequence[int], place: Any) -> int:
-    """As planned; of late hosts, whose number no plan knows, the last wave's, and no larger a share."""
+    """As planned; of late hosts, whose number no plan knows, the last wave's, and no larger a share. But who
+    was away once may be so again, and that says nothing of the level: one of three would stop all."""
     limit = int(planned[state.wave_limit_index])
-    if not state.in_late:
+    if not state.in_late or place is Place.UNREACHABLE:
         return limit
     waiting = sum(state.hosts[name].lap != state.lap for name in state.queue)
     size = sum(state.laps.get(state.lap, Tally()).values()) + waiting

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from livepatch_core.rollout.inquiries import names_for
-from livepatch_core.rollout.model import When
+from livepatch_core.rollout.model import CANARY, When
 from livepatch_core.rollout.state import BackWanted, State
 from livepatch_core.rollout.states import COUNTED, SKIPPABLE, Counter, Phase, Place, Standing
 
@@ -107,6 +107,10 @@ def _retry(state: State, body: Mapping[str, Any], given: Mapping[str, Any]) -> N
     for name in names:
         state.put(name, Place.PENDING)
     at_once = state.late_round if state.phase is not Phase.LATE else 0
+    if _edition(body) > 1:
+        state.unproven.clear()  # who asks for another try has not agreed to go on without
+        at_once = len(names) if state.lap == CANARY else at_once
+        state.promoted = state.promoted and state.phase not in (Phase.SOAK, Phase.GATE)
     for name in names:
         # Who was away has no part in a wave, least of all in the canaries': they may have a level in testing.
         now = len(state.queue) - at_first < at_once and state.hosts[name].placing.wave is not None
@@ -130,8 +134,9 @@ def _skip(state: State, body: Mapping[str, Any], given: Mapping[str, Any]) -> No
             state.ready.pop(name, None)
 
 
-def _abort(state: State, body: Mapping[str, Any], _given: Mapping[str, Any]) -> None:
+def _abort(state: State, body: Mapping[str, Any], given: Mapping[str, Any]) -> None:
     drop_staged(state)
+    state.kept, state.aborted_by = dict(given.get("keep") or {}), {"who": body["who"], "why": body["why"]}
     drop_unsent(state, doubtful=False)
     state.back_wanted = None
     if state.inquiry is not None and state.inquiry.when != When.HOST:

@@ -145,11 +145,12 @@ def _unproven(state: State) -> Optional[Write]:
     missing = _without_canary(state) - state.unproven if state.lap == CANARY else frozenset()
     if not missing:
         return None
+    again = "retry the canaries, or " if set(state.retriable()) & set(state.plan.waves[CANARY]) else ""
     parted = [one.partition("/") for one in sorted(missing)]
     named = "; ".join(f"kernel build {build}, role {role or '(none)'}" for build, _, role in parted[:NAMED])
     reason = (
         f"no canary of {named}{' and others' if len(parted) > NAMED else ''} is healthy, and hosts like those"
-        " are in the later waves: retry the canaries, or resume to go on without them"
+        f" are in the later waves: {again}resume to go on without them"
     )
     return Write(Type.PAUSED, {"reason": reason, "unproven": sorted(missing)})
 

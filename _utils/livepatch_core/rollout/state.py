@@ -209,6 +209,10 @@ class State:
     acknowledged: dict[tuple[str, str, int], int] = field(default_factory=dict)
     promoted: bool = False
     full: bool = False
+    kept: dict[str, int] = field(
+        default_factory=dict
+    )  # whom an abort leaves as approved since, and the level
+    aborted_by: dict[str, str] = field(default_factory=dict)
     late_t: Optional[float] = None  # when waiting for late hosts began
     back_wanted: Optional[BackWanted] = None  # a rollback that is to begin
     scope: str = ""  # of the rollback: wave or all
@@ -242,6 +246,11 @@ class State:
     def back_by(self) -> dict[str, str]:
         """The author of what the rollback writes; without ``who`` whoever drives it."""
         return {"why": self.cause, **({"who": self.back_who} if self.back_who else {})}
+
+    @property
+    def recall_by(self) -> dict[str, str]:
+        """The author of an approval for where hosts came from: who ordered the abort or the rollback."""
+        return self.aborted_by if self.standing is Standing.ABORTING and self.aborted_by else self.back_by
 
     @property
     def in_late(self) -> bool:

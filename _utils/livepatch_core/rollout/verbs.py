@@ -155,17 +155,18 @@ def command(
         return given, driver.settle(directory, fleet, clock, owner=mine)
 
 
-def taken_on(master: Master, directory: Path, scope: str) -> dict[str, int]:
-    """Hosts of a rollout that has ended which somebody has approved for another level or kernel since, and
-    that level: its way back would be the newest word about them. Raises LivepatchError (superseded) where no
-    other is left, journal where the ledger cannot be read."""
+def taken_on(master: Master, directory: Path, verb: str, scope: str) -> dict[str, int]:
+    """Hosts which somebody has approved for another level or kernel since, and that level, where the verb's
+    way back would be the newest word about them: of a rollout that has ended, and of those that an abort
+    finds approved and not told. Raises LivepatchError (superseded) where a rollback would be left with
+    nobody, journal where the ledger cannot be read."""
     state = status.read(directory)
-    if not state.ended:
+    if verb == commands.Order.ABORT:
+        return _since(master, state, state.at({Place.APPROVED}))
+    if verb != commands.Order.ROLLBACK or not state.ended:
         return {}
     names = [one for one in returning.concerned(state, scope) if not returning.has_landed(state, one)]
-    approvals = rollouts.approvals(master.state_dir, names)
-    found = {name: _said_since(state, state.hosts[name], approvals.get(name, {})) for name in names}
-    since = {name: level for name, level in found.items() if level is not None}
+    since = _since(master, state, names)
     if since and len(since) == len(names):
         raise LivepatchError(
             Kind.SUPERSEDED,
@@ -174,6 +175,12 @@ def taken_on(master: Master, directory: Path, scope: str) -> dict[str, int]:
             remedy="Roll back what took them there first, or approve a level (livepatch_ledger.approve).",
         )
     return since
+
+
+def _since(master: Master, state: State, names: list[str]) -> dict[str, int]:
+    approvals = rollouts.approvals(master.state_dir, names)
+    found = {name: _said_since(state, state.hosts[name], approvals.get(name, {})) for name in names}
+    return {name: level for name, level in found.items() if level is not None}
 
 
 def _said_since(state: State, host: Host, grants: Grants) -> Optional[int]:

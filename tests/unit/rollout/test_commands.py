@@ -71,6 +71,27 @@ def test_the_table(verb: Order, standing: Standing) -> None:
     assert refusal is None or (str(standing) in refusal and "so it is" in refusal)
 
 
+def test_to_try_again_is_not_to_go_on_without(tmp_path: Path) -> None:
+    """A canary that fails once more is told of once more."""
+    plan = a_plan(on_fail_canary="pause")
+    under = Under(tmp_path, plan, dict.fromkeys(plan.waves[0], "fails"))
+    assert "no canary" in under.paused().reason
+    under.say("retry")
+    under.until(lambda state: state.standing is Standing.RUNNING)
+    assert "no canary" in under.paused().reason
+    assert all(not one.forward_rev for one in under.paused().hosts.values() if one.placing.wave)
+
+
+def test_every_canary_that_is_tried_again_goes_with_the_canaries(tmp_path: Path) -> None:
+    plan = a_plan(on_fail_canary="pause", canaries_per_stratum=3)
+    assert len(plan.waves[0]) > plan.arithmetic["late_round"]
+    under = Under(tmp_path, plan, dict.fromkeys(plan.waves[0], "fails"))
+    under.paused()
+    under.say("retry")
+    state = under.until(lambda state: bool(state.queue))
+    assert set(state.queue) == set(plan.waves[0]) and not state.ready
+
+
 def test_abort_is_legal_wherever_something_may_still_happen() -> None:
     assert LEGAL[Order.ABORT] | ENDED | {Standing.ABORTING} == set(Standing)
 
@@ -537,6 +558,18 @@ def test_abort_leaves_nobody_approved_who_was_not_told(tmp_path: Path, paused: b
     assert places(state)[name] == "recalled" and "1 hosts were approved and not told" in state.reason
     assert {one["level"] for one in under.world.data["approvals"][name]["builds"].values()} == {1}
     assert all(not one["commands"] for one in under.world.data["hosts"].values())
+    assert under.world.authors[-1][1:] == (1, {"who": "bob", "why": "ticket 7"})
+
+
+def test_abort_leaves_who_was_approved_for_something_else_since(tmp_path: Path) -> None:
+    under = Under(tmp_path, a_plan())
+    once_approved(under, "pause")
+    (name,) = under.paused().at({Place.APPROVED})
+    under.say("abort", keep={name: 3})
+    state = under.end()
+    assert state.standing is Standing.ABORTED and places(state)[name] == "approved"
+    assert f"1 are approved for another level since ({name}: level 3)" in state.reason
+    assert [level for _, level, _ in under.world.authors] == [2]
 
 
 def test_abort_of_a_rollback_says_who_goes_back_by_itself(tmp_path: Path) -> None:

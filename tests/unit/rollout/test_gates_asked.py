@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from livepatch_core.errors import LivepatchError
-from livepatch_core.rollout import commands, obeyed, status
+from livepatch_core.rollout import adoption, commands, obeyed, status
 from livepatch_core.rollout.commands import Order, may
 from livepatch_core.rollout.fleet import Verb
 from livepatch_core.rollout.state import State
@@ -130,6 +130,26 @@ def test_an_old_journal_is_read_as_it_was_meant(tmp_path: Path) -> None:
     document = {"id": "x", "verb": "promote", "who": "bob", "why": "go", "arguments": {}}
     obeyed.command(state, document)
     assert state.waived == {("ping", 1)} and not state.counts[Place.GATING]
+
+
+def test_who_drives_lets_go_of_a_host_whose_gate_could_not_be_judged(tmp_path: Path) -> None:
+    """Nobody asks it before a person has said how to go on."""
+    state = unjudged(tmp_path)[0].until(stopped)
+    assert state.counts[Place.GATING] and adoption.waits(state)
+
+
+def test_a_canary_that_is_tried_again_soaks_whatever_was_promoted_before(tmp_path: Path) -> None:
+    plan = a_plan(on_fail_canary="pause", gates=[CONFIRM])
+    under = Under(tmp_path, plan, {plan.waves[0][0]: "fails"})
+    under.until(at(Phase.SOAK, 0))
+    under.say("promote")
+    assert "no canary" in under.paused().reason
+    under.world.data["hosts"][plan.waves[0][0]]["way"] = "well"
+    under.say("retry")
+    began = under.world.now()
+    state = under.until(lambda state: state.inquiry is not None)
+    assert state.inquiry is not None and state.inquiry.gate == "go" and state.lap == 0
+    assert under.world.now() - began >= plan.options.canary_soak
 
 
 def test_what_is_passed_over_in_full_are_soaks(tmp_path: Path) -> None:

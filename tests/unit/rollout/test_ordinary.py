@@ -10,8 +10,10 @@ import pytest
 
 from livepatch_core.rollout import obeyed, status
 from livepatch_core.rollout.commands import may
+from livepatch_core.rollout.limits import exceeded
 from livepatch_core.rollout.model import Grant, Group
 from livepatch_core.rollout.options import parse_options
+from livepatch_core.rollout.state import begin
 from livepatch_core.rollout.states import Phase, Place, Standing
 from tests.unit.rollout.fleets import BUILDS, fleet, host, plan_of
 from tests.unit.rollout.simulated import places
@@ -306,3 +308,18 @@ def test_a_group_of_late_hosts_is_measured_by_its_own_size(tmp_path: Path, amoun
     state = under.until(lambda state: state.standing is Standing.PAUSED)
     tripped = [(trip.counter, trip.number, trip.limit) for trip in state.trips]
     assert tripped == ([("failed", allowed + 1, allowed)] if allowed < len(away) else [])
+
+
+@pytest.mark.parametrize(("place", "stops"), [(Place.UNREACHABLE, False), (Place.FAILED, True)])
+def test_a_late_host_that_is_away_again_stops_nothing(place: Place, stops: bool) -> None:
+    """A share of a group of one is none; and the level has done nothing to it."""
+    amount = {"wave": "5%", "total": 4}
+    limit = {**TOLERANT, "unreachable": amount, "failed": amount}
+    plan = plan_of(
+        [*fleet(40, domains=2), host("away", online=False)],
+        {**OPTIONS, "thresholds": limit, "waves": ["100%"]},
+    )
+    state = begin("r", plan)
+    state.lap = state.hosts["away"].lap = len(plan.waves)
+    state.put("away", place)
+    assert (exceeded(state) is not None) is stops

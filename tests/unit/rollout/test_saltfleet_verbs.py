@@ -121,13 +121,15 @@ def ended(master: Master, **ways: str) -> tuple[Path, World, dict[str, Grant]]:
     directory, world = started(master, plan, **ways)
     grants = {build: Grant(one.level, one.sha256) for build, one in plan.grants.items()}
     approve(master, [one.minion for one in plan.hosts], grants, BY)
-    assert verbs.taken_on(master, directory, "all") == {}, "it runs: whoever rolls it back now means it"
+    assert verbs.taken_on(master, directory, "rollback", "all") == {}, (
+        "it runs: whoever rolls it back now means it"
+    )
     drive(directory, world)
     return directory, world, grants
 
 
 def rolled_back(master: Master, directory: Path, world: World, scope: str = "all") -> State:
-    keep = verbs.taken_on(master, directory, scope)
+    keep = verbs.taken_on(master, directory, "rollback", scope)
     verbs.command(directory, world, CLOCK, "rollback", "bob", "why", {"scope": scope, "keep": keep})
     return drive(directory, world)
 
@@ -138,7 +140,7 @@ def test_who_was_taken_on_since_stays_there(master: Master) -> None:
     higher, lower = ({build: Grant(level, "a" * 64) for build in grants} for level in (3, 1))
     approve(master, names[:1], higher, BY)
     approve(master, names[1:2], lower, BY)  # by hand, to where the rollback would bring it
-    assert verbs.taken_on(master, directory, "all") == {names[0]: 3}
+    assert verbs.taken_on(master, directory, "rollback", "all") == {names[0]: 3}
     state = rolled_back(master, directory, world)
     places = [str(state.hosts[name].place) for name in names]
     assert places == ["healthy", "rolled_back", "rolled_back", "rolled_back"]
@@ -161,10 +163,12 @@ def stayed(master: Master) -> tuple[Path, World, str]:
 
 def test_who_never_left_its_kernel_and_was_taken_on_since_stays_there(master: Master) -> None:
     directory, world, victim = stayed(master)
-    assert victim not in verbs.taken_on(master, directory, "all"), "what it had before is nobody's word since"
+    assert victim not in verbs.taken_on(master, directory, "rollback", "all"), (
+        "what it had before is nobody's word since"
+    )
     approve(master, [victim], {BUILDS[0]: Grant(3, "3" * 64)}, BY)
     with pytest.raises(LivepatchError, match=f"{victim}: level 3") as refused:
-        verbs.taken_on(master, directory, "all")
+        verbs.taken_on(master, directory, "rollback", "all")
     assert refused.value.kind is Kind.SUPERSEDED, "the others run their new kernel"
 
 
@@ -174,10 +178,10 @@ def test_who_was_taken_to_another_kernel_since_stays_there(master: Master) -> No
     names = list(status.read(directory).hosts)
     name = names[0]
     approve(master, names, {NEW_BUILD: Grant(NEW_LEVEL, "e" * 64)}, BY)  # by hand, whoever runs that build
-    assert verbs.taken_on(master, directory, "all") == {}
+    assert verbs.taken_on(master, directory, "rollback", "all") == {}
     approve(master, [name], ELSEWHERE, BY)
     world.data["hosts"][name].update(build=NEW_BUILD, kernel=KERNEL, level=NEW_LEVEL, boots=2)
-    assert verbs.taken_on(master, directory, "all") == {name: NEW_LEVEL}
+    assert verbs.taken_on(master, directory, "rollback", "all") == {name: NEW_LEVEL}
     state = rolled_back(master, directory, world)
     assert str(state.standing) == "rolled_back" and name in state.reason
     assert world.data["hosts"][name]["level"] == NEW_LEVEL
@@ -188,7 +192,7 @@ def test_nobody_left_to_roll_back(master: Master) -> None:
     names = list(status.read(directory).hosts)
     approve(master, names, {build: Grant(3, "3" * 64) for build in grants}, BY)
     with pytest.raises(LivepatchError, match="All 4 hosts.*level 3") as refused:
-        verbs.taken_on(master, directory, "all")
+        verbs.taken_on(master, directory, "rollback", "all")
     assert refused.value.kind is Kind.SUPERSEDED
 
 
@@ -197,8 +201,8 @@ def test_who_is_not_of_the_wave_is_not_asked(master: Master) -> None:
     state = status.read(directory)
     canary = next(name for name, host in state.hosts.items() if host.lap != state.lap)
     approve(master, [canary], {build: Grant(3, "3" * 64) for build in grants}, BY)
-    assert verbs.taken_on(master, directory, "wave") == {}
-    assert verbs.taken_on(master, directory, "all") == {canary: 3}
+    assert verbs.taken_on(master, directory, "rollback", "wave") == {}
+    assert verbs.taken_on(master, directory, "rollback", "all") == {canary: 3}
 
 
 @pytest.mark.parametrize("how", ["stuck", "aborted"])
