@@ -120,7 +120,7 @@ def compile_units(
     for path in paths:
         extra = _own_headers(bench.source, path) + generated.flags(bench.objects, path)
         groups.setdefault((_top(object_path(path)), extra), []).append(path)
-        if generated.flags(bench.objects, path):
+        if path.startswith(f"{generated.SELINUX}/"):
             generated.provide(bench.source, bench.objects, bench.compiler)
     errors = {}
     for (top, extra), members in groups.items():

@@ -96,18 +96,20 @@ def _pair_mentions(original: Unit, patched: Unit, found: Correlation, function: 
 
 
 class _Supposing(Comparer):
-    """Equality of functions under whatever one-to-one pairing of same-named variables makes them equal."""
+    """Equality of pieces under whatever one-to-one pairing of same-named variables makes them equal."""
 
     def __init__(self, original: Unit, patched: Unit, found: Correlation) -> None:
         super().__init__(original, patched, found.partner)
         self.found = found
         self.supposed: dict[str, str] = {}
 
-    def pairs(self, function: str) -> dict[str, str]:
-        """The pairs that are supposed where the two versions of a function are then equal."""
+    def pairs(self, name: str) -> dict[str, str]:
+        """The pairs that are supposed where the two versions of a piece are then equal."""
         self.supposed = {}
-        pieces = self.patched.pieces[function], self.original.pieces[self.partner[function]]
-        return self.supposed if self.functions_equal(*pieces) else {}
+        self.forget()
+        pieces = self.patched.pieces[name], self.original.pieces[self.partner[name]]
+        equal = self.functions_equal if pieces[0].function else self.data_equal
+        return self.supposed if equal(*pieces) else {}
 
     def paired(self, mine: str, other: str) -> bool:
         if super().paired(mine, other):
@@ -130,13 +132,15 @@ class _State:
         self.stems = [_mentions_by_stem(unit) for unit in (patched, original)]
 
     def run(self) -> None:
-        functions = [p.name for p in self.patched.functions() if p.name in self.found.partner]
+        # Variables too: a table holds the addresses of others (compound literals).
+        holders = [p.name for p in self.patched.distinct() if p.name in self.found.partner]
         supposing = _Supposing(self.original, self.patched, self.found)
+        self._pair_only_ones()  # first: two calls that are inlined may be swapped and the code be the same
         before = -1
         while self._open() and before != len(self.found.partner):
             before = len(self.found.partner)
-            for function in functions:
-                self.found.partner.update(supposing.pairs(function))
+            for name in holders:
+                self.found.partner.update(supposing.pairs(name))
             self._pair_only_ones()
         for mine, others in self._open():
             self._pair_sizes(mine, others)

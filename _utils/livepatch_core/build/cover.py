@@ -33,8 +33,9 @@ PADDING = (
     64  # most bytes before a function's symbol (CONFIG_FUNCTION_PADDING_BYTES, 6.2+): no code that sleeps
 )
 _TEXT = re.compile(r"^\.text\.(\d+)\.")
-# Code that nobody runs where it lies, or only while the module comes or goes.
-_ELSEWHERE = re.compile(r"^\.(init|exit)\.text|^\.altinstr_replacement$")
+# Code that nobody runs where it lies, or only while the module comes or goes; and static_cpu_has()'s tests of
+# a bit, which call nothing.
+_ELSEWHERE = re.compile(r"^\.(init|exit)\.text|^\.altinstr_(replacement|aux)$")
 
 
 def text_of(number: int) -> str:

@@ -348,8 +348,9 @@ class _Differ:
                 raise self._shared(names, "one function in the running kernel and several in the patch")
         for piece in self.patched.functions():
             others = self._originals(piece)
-            same = piece.name not in changed and all(self.comparer.functions_equal(piece, o) for o in others)
-            if len(others) > 1 and not same:
+            if len(others) < 2:
+                continue
+            if piece.name in changed or not all(self.comparer.functions_equal(piece, o) for o in others):
                 raise self._shared(
                     [o.name for o in others], "several functions in the running kernel and one in the patch"
                 )

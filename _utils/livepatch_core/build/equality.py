@@ -33,6 +33,10 @@ class Comparer:
         self.original, self.patched, self.partner = original, patched, partner
         self._whole: dict[tuple[int, int], bool] = {}
 
+    def forget(self) -> None:
+        """What was compared under pairs that may be others now."""
+        self._whole.clear()
+
     def paired(self, mine: str, other: str) -> bool:
         """Whether two targets are the same symbol: paired pieces, or undefined symbols of one name."""
         ours, theirs = self.patched.pieces.get(mine), self.original.pieces.get(other)

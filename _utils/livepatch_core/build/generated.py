@@ -1,9 +1,8 @@
-"""Headers that a directory's Makefile makes with a program of its own, which the headers package does not
-hold.
+"""Headers that a directory's Makefile makes and which the headers package does not hold.
 
-SELinux's are the only ones that a file of the kernel's usual configuration needs: ``flask.h``, which
-``scripts/selinux/genheaders`` writes (security/selinux/Makefile). The program is compiled from the same
-source tree, patched or not, and kbuild runs it.
+SELinux's ``flask.h`` is written by a program (``scripts/selinux/genheaders``, security/selinux/Makefile),
+which is compiled from the same source tree, patched or not; kbuild runs it. Those of the others kbuild makes
+by itself. It puts them into the build directory.
 """
 
 from __future__ import annotations
@@ -14,7 +13,8 @@ from livepatch_core.build import tree
 from livepatch_core.build.commands import run
 from livepatch_core.build.refusals import Refusal, Refused
 
-DIRECTORY = "security/selinux"
+SELINUX = "security/selinux"
+DIRECTORIES = (SELINUX, "security/apparmor", "security/tomoyo", "drivers/gpu/drm/radeon")
 _PROGRAM = "scripts/selinux/genheaders/genheaders"
 # The directories above it, each of which may be a link into the kbuild tree, which is only read.
 _PLACES = ("scripts", "scripts/selinux", "scripts/selinux/genheaders")
@@ -25,7 +25,8 @@ def flags(objects: Path, path: str) -> str:
     """What the compiler needs to find the generated headers of ``path``, "" if it has none: with ``M=``
     kbuild does not look in the build directory.
     """
-    return f" -I{objects}/{DIRECTORY}" if path.startswith(f"{DIRECTORY}/") else ""
+    found = next((one for one in DIRECTORIES if path.startswith(f"{one}/")), "")
+    return f" -I{objects}/{found}" if found else ""
 
 
 def provide(source: Path, objects: Path, compiler: str) -> None:

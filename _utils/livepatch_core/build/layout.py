@@ -122,6 +122,8 @@ class _Shapes:
             raise _bad()
         if found.kind == _PTR:
             below, name = self.plain(found.value)
+            if below.kind == _FUNC_PROTO:
+                return ("pointer", self._signature(below, depth + 1))
             nameless = below.kind in (_STRUCT, _UNION) and not (below.name or name)
             return ("pointer", self.shape(found.value, depth + 1)) if nameless else "pointer"
         if found.kind == _ARRAY:
@@ -133,6 +135,11 @@ class _Shapes:
         if found.kind in (_INT, _ENUM, _ENUM64, _FLOAT):
             return ("number", found.value)
         return ("other", found.kind)
+
+    def _signature(self, found: _Type, depth: int) -> Shape:
+        """What a function returns and takes: one that was registered before is called with it."""
+        given = [number for _, number in struct.iter_unpack("<II", found.extra)]
+        return ("function", *(self.shape(number, depth) for number in (found.value, *given)))
 
     def members(self, found: _Type, depth: int = 0) -> tuple[Member, ...]:
         members = []

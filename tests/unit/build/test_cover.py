@@ -57,10 +57,9 @@ def test_code_behind_a_replaced_function_of_its_object_is_covered() -> None:
     assert uncovered(module((".text.1.h", "new_1", 0), (".text.0.g", "", 0)), owners, alone) == []
 
 
-def test_replacements_of_alternatives_are_never_run_where_they_lie() -> None:
-    file = module(
-        (".altinstr_replacement", "", 0), (".init.text", "init_module", 0), (".text.0.f", "new_0", 0)
-    )
+def test_code_beside_alternatives_is_none_to_sleep_in() -> None:
+    parts = [".altinstr_replacement", ".altinstr_aux", ".init.text", ".text.0.f", ".altinstr_aux"]
+    file = module(*((name, "new_0" if name == ".text.0.f" else "", 0) for name in parts))
     assert uncovered(file, {0: "vmlinux"}, NEW) == []
 
 

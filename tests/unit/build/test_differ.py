@@ -295,6 +295,27 @@ def test_unchanged_function_settles_what_a_changed_one_mentions() -> None:
     assert change.replaced == ["f"]
 
 
+def test_functions_that_mention_one_settle_what_an_equal_one_mentions() -> None:
+    """Two inlined helpers with the same code, and their calls swapped: f is the same bytes."""
+    before = readers({"f": ["seen.1", "seen.2"], "q": ["seen.1"], "r": ["seen.2"]})
+    change = compare(before, readers({"f": ["seen.1", "seen.2"], "q": ["seen.2"], "r": ["seen.1"]}))
+    assert (change.partner["seen.1"], change.partner["seen.2"]) == ("seen.2", "seen.1")
+    assert change.replaced == ["f"]
+
+
+def test_literals_that_only_a_table_holds_are_paired_by_it() -> None:
+    def unit(names: list[str], code: bytes = b"") -> Source:
+        source = statics([], code)
+        for name in names:
+            source.data(name, bytes(4), section=f".data.{name}")
+        source.data("table", bytes(16), section=".data.table", holds={0: names[0], 8: names[1]})
+        return source
+
+    change = compare(unit(["literal.1", "literal.2"]), unit(["literal.4", "literal.3"], b"\x90"))
+    assert (change.partner["literal.4"], change.partner["literal.3"]) == ("literal.1", "literal.2")
+    assert change.replaced == ["f"]
+
+
 def test_each_changed_function_keeps_its_only_static() -> None:
     before = readers({"f": ["seen.1"], "g": ["seen.2"], "g.cold": ["seen.2"]})
     change = compare(before, readers({"f": ["seen.2"], "g": ["seen.1"], "g.cold": ["seen.1"]}, changed="fg"))

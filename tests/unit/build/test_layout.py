@@ -41,6 +41,10 @@ class Types:
     def pointer(self, number: int) -> int:
         return self._add(2, "", number)
 
+    def function(self, returns: int, given: Sequence[int]) -> int:
+        parameters = b"".join(struct.pack("<II", 0, number) for number in given)
+        return self._add(13, "", returns, len(given), parameters)
+
     def typedef(self, name: str, number: int) -> int:
         return self._add(8, name, number)
 
@@ -163,3 +167,17 @@ def test_type_that_refers_to_itself_without_end_is_refused() -> None:
     types.struct("", 8, [("next", 4, 0)])
     with pytest.raises(Refused):
         changed_layouts(types.bytes(), Types().bytes())
+
+
+def test_arguments_of_a_function_pointer_are_layout() -> None:
+    """What was registered before is called with the new ones."""
+
+    def unit(*given: str) -> bytes:
+        types = Types()
+        number = types.function(types.int, [getattr(types, one) for one in given])
+        types.struct("ops", 8, [("call", types.pointer(number), 0)])
+        return types.bytes()
+
+    assert list(changed_layouts(unit("int"), unit("int", "long"))) == ["struct ops"]
+    assert list(changed_layouts(unit("int"), unit("long"))) == ["struct ops"]
+    assert changed_layouts(unit("int", "long"), unit("int", "long")) == {}
