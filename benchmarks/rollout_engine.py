@@ -75,14 +75,16 @@ class Fleet:
             self.boxes[jid][name] = document
         del self.coming[:ANSWERS_AT_ONCE]
 
-    def approve(self, act: str, hosts: Sequence[str], grants: Mapping[str, Grant]) -> Mapping[str, Any]:
+    def approve(
+        self, act: str, hosts: Sequence[str], grants: Mapping[str, Grant], by: Mapping[str, str]
+    ) -> Mapping[str, Any]:
         self.rev += 1
         return {"ledger_id": "ledger", "rev": self.rev}
 
     def frozen(self, hosts: Sequence[str]) -> Mapping[str, str]:
         return {}
 
-    def block(self, act: str, level: int, builds: Sequence[str], why: str) -> None:
+    def block(self, act: str, level: int, builds: Sequence[str], by: Mapping[str, str]) -> None:
         raise AssertionError("nothing fails here")
 
     def measure(self, gate: Gate, hosts: Sequence[str]) -> Mapping[str, Any]:
