@@ -19,19 +19,11 @@ import re
 from collections.abc import Collection, Mapping, Sequence
 
 from livepatch_core.build.image import HIDDEN
-from livepatch_core.build.objectfile import (
-    SHF_EXECINSTR,
-    SHN_LORESERVE,
-    SHN_UNDEF,
-    ObjectFile,
-    Section,
-    Symbol,
-)
+from livepatch_core.build.objectfile import SHN_LORESERVE, SHN_UNDEF, ObjectFile, Section, Symbol
 
 VMLINUX = "vmlinux"
-PADDING = (
-    64  # most bytes before a function's symbol (CONFIG_FUNCTION_PADDING_BYTES, 6.2+): no code that sleeps
-)
+# Most bytes before a function's symbol (CONFIG_FUNCTION_PADDING_BYTES, 6.2+); no code that sleeps.
+PADDING = 64
 _TEXT = re.compile(r"^\.text\.(\d+)\.")
 # Code that nobody runs where it lies, or only while the module comes or goes; and static_cpu_has()'s tests of
 # a bit, which call nothing.
@@ -66,7 +58,9 @@ def hidden(file: ObjectFile, replaced: Collection[str]) -> list[Symbol]:
     shown = {(s.section, s.value) for s in file.symbols if s.name in replaced}
     return [
         symbol._replace(name=HIDDEN + symbol.name)
-        if _is_seen(file, symbol) and (symbol.section, symbol.value) not in shown
+        if _is_listed(symbol)
+        and _is_run(file.sections[symbol.section])
+        and (symbol.section, symbol.value) not in shown
         else symbol
         for symbol in file.symbols
     ]
@@ -81,15 +75,18 @@ def uncovered(file: ObjectFile, units: Mapping[int, str], replaced: Mapping[str,
     """
     found, last = [], ""
     for number, section in enumerate(file.sections):
-        if not _is_run(section):
-            continue
+        if not section.allocated or not section.executable or section.name.startswith(".init"):
+            continue  # what the module starts with is laid out apart
         match = _TEXT.match(section.name)
         own = units.get(int(match[1]), "") if match else ""
         seen: dict[int, set[str]] = {}
         for symbol in file.symbols:
-            if symbol.section == number and _is_seen(file, symbol):
+            if symbol.section == number and _is_listed(symbol):
                 seen.setdefault(symbol.value, set()).add(symbol.name)
         places = sorted(seen.items())
+        if not _is_run(section):
+            last = min(places[-1][1]) if places else last  # it ends what stands before it all the same
+            continue
         if not seen or min(seen) > PADDING:
             places.insert(0, (0, {last}))
         for place, names in places:
@@ -101,19 +98,11 @@ def uncovered(file: ObjectFile, units: Mapping[int, str], replaced: Mapping[str,
 
 
 def _is_run(section: Section) -> bool:
-    return bool(
-        section.allocated
-        and section.flags & SHF_EXECINSTR
-        and section.size
-        and not _ELSEWHERE.match(section.name)
-    )
+    code = section.allocated and section.executable and section.size > 0
+    return code and not _ELSEWHERE.match(section.name)
 
 
-def _is_seen(file: ObjectFile, symbol: Symbol) -> bool:
+def _is_listed(symbol: Symbol) -> bool:
     """Whether kallsyms ends the function before it there."""
-    return (
-        SHN_UNDEF < symbol.section < SHN_LORESERVE
-        and symbol.name != ""
-        and not symbol.name.startswith((HIDDEN, ".L"))
-        and _is_run(file.sections[symbol.section])
-    )
+    placed = SHN_UNDEF < symbol.section < SHN_LORESERVE
+    return placed and symbol.name != "" and not symbol.name.startswith((HIDDEN, ".L"))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,10 +13,17 @@ from pathlib import Path
 from livepatch_core.errors import LivepatchError
 from livepatch_core.words import Kind
 
+# The soak's tick takes the lock at most once a minute, to write down what it found; only where it has to
+# revert it keeps it for longer. No operator did it, so that it must not fail a highstate that comes by.
+SOAK = "soak"
+SOAK_SECONDS = 30.0
+POLL = 0.1
+
 
 @contextmanager
 def exclusive(path: Path, purpose: str, *, test: bool = False) -> Iterator[None]:
-    """Hold the host's lock; raises LivepatchError (busy) at once, naming the holder, when it is taken.
+    """Hold the host's lock; raises LivepatchError (busy), naming the holder, when it is taken: at once, but
+    the soak is waited for.
 
     test: only ask whether it could be had; a dry run must not make a real act busy. Also raises
     LivepatchError (privilege, internal) where the file cannot be opened.
@@ -25,10 +33,7 @@ def exclusive(path: Path, purpose: str, *, test: bool = False) -> Iterator[None]
     """
     descriptor = _open(path)
     try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise _busy(os.pread(descriptor, 4096, 0)) from None
+        _take(descriptor)
         if test:
             fcntl.flock(descriptor, fcntl.LOCK_UN)
             yield
@@ -40,6 +45,20 @@ def exclusive(path: Path, purpose: str, *, test: bool = False) -> Iterator[None]
             _sign(descriptor, b"")
     finally:
         os.close(descriptor)
+
+
+def _take(descriptor: int) -> None:
+    """flock has no time-out, so that who has it is asked again."""
+    deadline = time.monotonic() + SOAK_SECONDS
+    while True:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return
+        except BlockingIOError:
+            process, purpose = _holder(os.pread(descriptor, 4096, 0))
+            if purpose != SOAK or time.monotonic() >= deadline:
+                raise _busy(process, purpose) from None
+        time.sleep(POLL)
 
 
 def held(path: Path, locks: Path) -> bool:
@@ -74,12 +93,16 @@ def _sign(descriptor: int, name: bytes) -> None:
         pass
 
 
-def _busy(content: bytes) -> LivepatchError:
+def _holder(content: bytes) -> tuple[int, str]:
     try:
         holder = json.loads(content)
-        who = f"process {holder['pid']} ({holder['purpose']})"
+        return int(holder["pid"]), str(holder["purpose"])
     except (ValueError, KeyError, TypeError):
-        who = "another process"  # caught between taking the lock and writing its name
+        return 0, ""  # caught between taking the lock and writing its name
+
+
+def _busy(process: int, purpose: str) -> LivepatchError:
+    who = f"process {process} ({purpose})" if process else "another process"
     return LivepatchError(
         Kind.BUSY,
         f"Another livepatch act is under way on this host, by {who}; this one changed nothing.",

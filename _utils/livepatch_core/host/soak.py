@@ -14,7 +14,7 @@ from livepatch_core.host import armed, health, persist, revert
 from livepatch_core.host.armed import Armed
 from livepatch_core.host.context import Host
 from livepatch_core.host.health import Health
-from livepatch_core.host.lock import exclusive
+from livepatch_core.host.lock import SOAK, exclusive
 from livepatch_core.host.move import Wish
 from livepatch_core.host.outcome import Outcome, joined
 from livepatch_core.host.settings import OnUnhealthy
@@ -63,7 +63,7 @@ def _check(host: Host, found: Armed, at: float) -> Outcome:
     before = health.baseline(host, found.sha256)
     now = health.sample(host)
     seen = health.judge(before or replace(now, last=None), now)
-    with exclusive(host.settings.lock_file, "soak"):
+    with exclusive(host.settings.lock_file, SOAK):
         current = armed.read_armed(host)  # livepatch.persist may have asked for it meanwhile
         if current is None or replace(current, persist=found.persist) != found:
             return Outcome(True, f"{found.name} was judged, but is no longer what is under observation.")

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter as Tally
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any, Optional
 
 from livepatch_core.rollout.arithmetic import share
 from livepatch_core.rollout.model import Limit
 from livepatch_core.rollout.state import State
-from livepatch_core.rollout.states import COUNTED, Counter, Place
+from livepatch_core.rollout.states import COUNTED, Counter
 
 LONGEST = 100_000  # no round is larger; parallel 0 means no limit of its own
 
@@ -20,8 +20,7 @@ def exceeded(state: State) -> Optional[dict[str, Any]]:
         reason = f"gate {state.gate_failed} failed: {state.gate_reason}"
         return _trip(state, Counter.GATE, "wave", state.lap, 1, 0, reason, [state.lap], state.gate_failed)
     for counter, place in COUNTED.items():
-        limits = state.plan.limits[counter]
-        for scope, lap, number, limit in _scopes(state, limits, place):
+        for scope, lap, number, limit in _scopes(state, counter):
             allowed = max(limit, state.acknowledged.get((counter, scope, lap), 0))
             if number > allowed:
                 reason = f"{number} hosts {place}, allowed are {allowed} in {_words(scope)}"
@@ -29,12 +28,13 @@ def exceeded(state: State) -> Optional[dict[str, Any]]:
     return None
 
 
-def _scopes(state: State, limits: Mapping[str, Any], place: Any) -> list[tuple[str, int, int, int]]:
+def _scopes(state: State, counter: Counter) -> list[tuple[str, int, int, int]]:
     """scope, lap, number, limit."""
+    limits, place = state.plan.limits[counter], COUNTED[counter]
     found = [("total", -1, state.counts[place], int(limits["total"]))]
     if state.lap >= 0 and limits["wave"]:
         number = state.laps.get(state.lap, Tally())[place]
-        found.insert(0, ("wave", state.lap, number, _wave_limit(state, limits["wave"], place)))
+        found.insert(0, ("wave", state.lap, number, _wave_limit(state, limits["wave"], counter)))
     return found
 
 
@@ -48,15 +48,14 @@ def _grown(state: State, place: Any) -> list[int]:
     ]
 
 
-def _wave_limit(state: State, planned: Sequence[int], place: Any) -> int:
+def _wave_limit(state: State, planned: Sequence[int], counter: Counter) -> int:
     """As planned; of late hosts, whose number no plan knows, the last wave's, and no larger a share. But who
     was away once may be so again, and that says nothing of the level: one of three would stop all."""
     limit = int(planned[state.wave_limit_index])
-    if not state.in_late or place is Place.UNREACHABLE:
+    if not state.in_late or counter is Counter.UNREACHABLE:
         return limit
     waiting = sum(state.hosts[name].lap != state.lap for name in state.queue)
     size = sum(state.laps.get(state.lap, Tally()).values()) + waiting
-    counter = next(one for one, where in COUNTED.items() if where is place)
     amount: Limit = getattr(state.plan.options.thresholds, counter)
     return min(limit, share(amount.wave, size))
 

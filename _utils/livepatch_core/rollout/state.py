@@ -209,9 +209,7 @@ class State:
     acknowledged: dict[tuple[str, str, int], int] = field(default_factory=dict)
     promoted: bool = False
     full: bool = False
-    kept: dict[str, int] = field(
-        default_factory=dict
-    )  # whom an abort leaves as approved since, and the level
+    kept: dict[str, int] = field(default_factory=dict)  # hosts that an abort leaves at a level approved since
     aborted_by: dict[str, str] = field(default_factory=dict)
     late_t: Optional[float] = None  # when waiting for late hosts began
     back_wanted: Optional[BackWanted] = None  # a rollback that is to begin

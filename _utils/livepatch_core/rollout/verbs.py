@@ -8,7 +8,6 @@ import json
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any, Optional
 
 from livepatch_core.catalog import files
@@ -88,7 +87,7 @@ def keep_plan(master: Master, plan: Plan) -> str:
     return name
 
 
-def read_plan(master: Master, name: object, beside: Mapping[str, object] = MappingProxyType({})) -> Plan:
+def read_plan(master: Master, name: object, beside: Mapping[str, object]) -> Plan:
     """A plan that was kept, by the beginning of its hash. Raises LivepatchError, also where a target, a level
     or options are given beside it: the plan's own would be in force."""
     text = str(name)

@@ -57,6 +57,13 @@ def test_code_behind_a_replaced_function_of_its_object_is_covered() -> None:
     assert uncovered(module((".text.1.h", "new_1", 0), (".text.0.g", "", 0)), owners, alone) == []
 
 
+def test_a_function_ends_where_any_listed_symbol_stands() -> None:
+    """Also one of code that nobody runs there: it would end the range in which the kernel looks."""
+    parts = (".text.0.f", "new_0", 0), (".exit.text", "cleanup_module", 0), (".text.0.g", f"{HIDDEN}g", 0)
+    assert uncovered(module(*parts), {0: "vmlinux"}, NEW) == [".text.0.g+0x0 behind cleanup_module"]
+    assert uncovered(module(parts[1], parts[0], parts[2]), {0: "vmlinux"}, NEW) == []
+
+
 def test_code_beside_alternatives_is_none_to_sleep_in() -> None:
     parts = [".altinstr_replacement", ".altinstr_aux", ".init.text", ".text.0.f", ".altinstr_aux"]
     file = module(*((name, "new_0" if name == ".text.0.f" else "", 0) for name in parts))

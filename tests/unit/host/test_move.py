@@ -265,3 +265,17 @@ def test_a_module_without_identity_is_refused(world: World) -> None:
     world.publish(1, type(file)(**{**file.__dict__, "build_id": None}))
     assert world.apply(1).kind is Kind.MODULE_FORMAT
     assert world.patches == []
+
+
+def test_a_module_in_which_a_thread_sleeps_stays(world: World) -> None:
+    """It would wake up in freed memory; the next load takes the module out."""
+    world.apply(1)
+    task = world.host.roots.proc / "7/task/7"
+    task.mkdir(parents=True)
+    (task / "stack").write_text("[<0>] do_wait+0x1/0x2\n[<0>] helper+0x3/0x4 [lp_1]\n")
+    outcome = world.apply(2)
+    assert outcome.result is True and outcome.details["left_modules"] == ["lp_1"]
+    assert sorted(world.kernel.modules) == ["lp_1", "lp_2"]
+    (task / "stack").write_text("")
+    assert world.apply(3).result is True
+    assert sorted(world.kernel.modules) == ["lp_3"]

@@ -84,15 +84,15 @@ def test_the_rollout_that_is_meant(master: Master) -> None:
 def test_plans_are_kept_by_their_hash(master: Master, monkeypatch: pytest.MonkeyPatch) -> None:
     plan = plan_of(fleet(2))
     name = verbs.keep_plan(master, plan)
-    assert verbs.read_plan(master, name) == plan
+    assert verbs.read_plan(master, name, {}) == plan
     for wrong in (name[:6], "0" * 12, "../x", 3):
         with pytest.raises(LivepatchError, match="is kept.*Plan again: livepatch.plan"):
-            verbs.read_plan(master, wrong)
+            verbs.read_plan(master, wrong, {})
     monkeypatch.setattr(verbs, "PLANS_KEPT", 1)
     os.utime(master.state_dir / "plans" / f"{name}.json", (1, 1))
     verbs.keep_plan(master, plan_of(fleet(3)))
     with pytest.raises(LivepatchError, match="is kept"):
-        verbs.read_plan(master, name)
+        verbs.read_plan(master, name, {})
 
 
 def test_a_rollout_of_nobody_is_not_started() -> None:
