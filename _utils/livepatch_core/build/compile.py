@@ -24,7 +24,6 @@ _SPLIT = "-g0 -gbtf -fno-eliminate-unused-debug-types -ffunction-sections -fdata
 _PLAIN = "-g0"
 # Directories whose sources are objects of another directory's Makefile.
 _ELSEWHERE = {"virt/kvm/": "arch/x86/kvm/../../../virt/kvm/"}
-_OWN_HEADERS = re.compile(r"-I *\$\(src\)")
 _MODNAME = re.compile(r"-DKBUILD_MODNAME='\"([^\"']*)\"'")
 
 
@@ -118,10 +117,9 @@ def compile_units(
     paths = list(paths)
     groups: dict[tuple[str, str], list[str]] = {}
     for path in paths:
-        extra = _own_headers(bench.source, path) + generated.flags(bench.objects, path)
+        extra = generated.flags(bench.source, bench.objects, path)
         groups.setdefault((_top(object_path(path)), extra), []).append(path)
-        if path.startswith(f"{generated.SELINUX}/"):
-            generated.provide(bench.source, bench.objects, bench.compiler)
+        generated.provide(bench.source, bench.objects, path, bench.compiler)
     errors = {}
     for (top, extra), members in groups.items():
         targets = [object_path(path)[len(top) + 1 :] for path in members]
@@ -129,27 +127,13 @@ def compile_units(
             (bench.objects / top / target).unlink(missing_ok=True)
         options = [
             f"KCFLAGS={flags}{extra}",
+            f"HOSTCFLAGS={generated.HOST_FLAGS.format(objects=bench.objects)}",
             "CONFIG_MODVERSIONS=",
             f"-j{jobs}",
         ]
         said = run(make_command(bench, top, [*options, *targets]), cwd=bench.objects).err
         errors.update(dict.fromkeys(members, said))
     return [_collect(bench, path, errors[path]) for path in paths]
-
-
-def _own_headers(source: Path, path: str) -> str:
-    """The flag for a source file's own directory if its Makefile says ``-I$(src)``, else "".
-
-    With ``M=`` kbuild leaves that flag relative to the build directory, where the header is not
-    (scripts/Makefile.lib adds the source tree only without KBUILD_EXTMOD). Looked through after every other
-    directory, this one only gives what would not be found at all.
-    """
-    directory = os.path.dirname(path)
-    for name in ("Kbuild", "Makefile"):
-        makefile = source / directory / name
-        if makefile.is_file() and _OWN_HEADERS.search(makefile.read_text(encoding="utf-8", errors="replace")):
-            return f" -idirafter {source / directory}"
-    return ""
 
 
 def _collect(bench: Bench, path: str, errors: str) -> Compiled | Complaint:
