@@ -205,8 +205,7 @@ def _split_relocations(
     relocations).
 
     The kernel applies vmlinux symbols at load from ``.klp.rela.vmlinux``; a module's relocation section may
-    not name a vmlinux symbol (klp_resolve_symbols). A symbol of a third module belongs to the patched module
-    that needs it.
+    not name a vmlinux symbol (klp_resolve_symbols).
     """
     moved = []
     for section in file.sections:
@@ -222,14 +221,17 @@ def _split_relocations(
     return moved
 
 
-def _patched_object(units: Sequence[Extracted]) -> dict[str, str]:
-    """For every livepatch symbol, the object in whose relocation section it goes."""
+def patched_object(units: Sequence[Extracted]) -> dict[str, str]:
+    """For every livepatch symbol, the object in whose relocation section it goes: its own one if that is
+    patched as well, which then is loaded whenever code that needs the symbol is; else the one of that code.
+    """
+    patched = {"vmlinux", *(unit.owner for unit in units)}
     owners: dict[str, str] = {}
     for unit in units:
         for external in unit.externals.values():
             if not external.livepatch:
                 continue
-            owner = "vmlinux" if external.owner == "vmlinux" else unit.owner
+            owner = external.owner if external.owner in patched else unit.owner
             if owners.setdefault(external.symbol, owner) != owner:
                 raise Refused(
                     Refusal.SYMBOL_AMBIGUOUS,
@@ -237,7 +239,7 @@ def _patched_object(units: Sequence[Extracted]) -> dict[str, str]:
                     f"without the other.",
                     file=unit.path,
                     function=external.name,
-                    remedy="Build two diffs as one level each, or avoid the reference.",
+                    remedy=f"Avoid the reference, or patch {external.owner} as well.",
                 )
     return owners
 
@@ -245,7 +247,7 @@ def _patched_object(units: Sequence[Extracted]) -> dict[str, str]:
 def convert(module: bytes, units: Sequence[Extracted]) -> bytes:
     """A linked module as a livepatch module."""
     file = read_object(module)
-    moved = _split_relocations(file, _patched_object(units))
+    moved = _split_relocations(file, patched_object(units))
     kept = [n for n, s in enumerate(file.sections) if n and s.type not in (SHT_RELA, SHT_SYMTAB, SHT_STRTAB)]
     number = {old: new for new, old in enumerate(kept, 1)}
     sections = [file.sections[old] for old in kept]

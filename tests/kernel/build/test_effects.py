@@ -92,6 +92,14 @@ OBJECTS: Edits = {
                                                                 'loop_clr_fd\\n");\n')
     ],
 }  # fmt: skip
+NTH = "l2tp_tunnel_get_nth(const struct net *net, int nth)\n{\n"
+DEBUGFS = "\tpd->tunnel = l2tp_tunnel_get_nth(pd->net, pd->tunnel_idx);\n"
+PPP = "\t\tpd->tunnel = l2tp_tunnel_get_nth(net, pd->tunnel_idx);\n"
+THIRD: Edits = {
+    "net/l2tp/l2tp_core.c": [(NTH, f'{NTH}\tint said __maybe_unused = _printk(KERN_INFO "lp: core\\n");\n')],
+    "net/l2tp/l2tp_debugfs.c": [(DEBUGFS, f'\tpr_info("lp: debugfs\\n");\n{DEBUGFS}')],
+    "net/l2tp/l2tp_ppp.c": [(PPP, f'\t\tpr_info("lp: ppp\\n");\n{PPP}')],
+}
 HEADER: Edits = {
     "fs/ext4/xattr.h": [
         (
@@ -243,6 +251,28 @@ def test_two_modules_and_the_kernel_at_once(make: Make, boot: Boot, written: Wri
     guest.run("insmod /root/libcrc32c.ko; insmod /root/xfs.ko")  # after the patch: patched as it comes
     assert guest.run(f"cat /sys/kernel/livepatch/{name}/xfs/patched").strip() == "1"
     guest.run("rmmod xfs")
+    guest.revert(name)
+
+
+def test_two_modules_that_need_a_third(make: Make, boot: Boot, written: Written) -> None:
+    """Both call the third one's function, which is patched as well; one is there before the patch, one comes
+    after it.
+    """
+    guest = boot()
+    modules = Path(kernels.files(guest.guest.kernel).modules)
+    needed = ("udp_tunnel", "ip6_udp_tunnel", "l2tp_core", "l2tp_debugfs", "slhc", "ppp_generic", "pppox")
+    for module in (*needed, "l2tp_netlink", "l2tp_ppp"):
+        guest.guest.put(f"/root/{module}.ko", next(modules.rglob(f"{module}.ko")).read_bytes())
+    for module in needed:
+        guest.run(f"insmod /root/{module}.ko")
+    built = make("lp_third", [written(THIRD, "6.1")])
+    assert {unit.owner for unit in built.units} == {"l2tp_core", "l2tp_debugfs", "l2tp_ppp"}
+    name = guest.load(built)
+    guest.run("mountpoint -q /sys/kernel/debug || mount -t debugfs debugfs /sys/kernel/debug")
+    guest.run("cat /sys/kernel/debug/l2tp/tunnels")
+    guest.run("insmod /root/l2tp_netlink.ko; insmod /root/l2tp_ppp.ko; cat /proc/net/pppol2tp")
+    said = guest.guest.dmesg()
+    assert said.index("lp: debugfs") < said.index("lp: core") < said.index("lp: ppp") < said.rindex("lp: core")
     guest.revert(name)
 
 
