@@ -23,6 +23,8 @@ from livepatch_core.build.unit import Piece, Reference, Unit, base_name, is_numb
 ONCE = re.compile(
     r"^(__already_done|__warned|__print_once|___done|___once_key|_rs|__once|__UNIQUE_ID_ddebug|descriptor|__func__|__PRETTY_FUNCTION__)$"
 )
+# Names of places for trace events (tracepoint_string()): pointers that nothing writes, in writable memory.
+LABELS = "__tracepoint_str"
 
 
 @dataclass
@@ -93,6 +95,36 @@ def _pair_mentions(original: Unit, patched: Unit, found: Correlation, function: 
         state = [a for a, b in alike if _both_hold_state(original, patched, a, b)]
         if len(names) == len(others) == len(alike) and not state:
             found.partner.update(alike)
+
+
+def _pair_labels(original: Unit, patched: Unit, found: Correlation) -> None:
+    """Labels of trace events by their content, so that a reader of the trace still knows them."""
+    comparer = Comparer(original, patched, found.partner)
+    left, taken = [p for p in original.distinct() if _is_label(original, p)], found.taken()
+    left = [p for p in left if p.name not in taken]
+    for piece in patched.distinct():
+        if _is_label(patched, piece) and piece.name not in found.partner:
+            other = next((o for o in left if comparer.data_equal(piece, o)), None)
+            if other is not None:
+                found.partner[piece.name] = other.name
+                left.remove(other)
+
+
+def _is_label(unit: Unit, piece: Piece) -> bool:
+    return unit.section_of(piece).name == LABELS
+
+
+def _part_renewed(original: Unit, patched: Unit, found: Correlation) -> None:
+    """A print budget or a label with other contents is another one: what the running kernel has in it is no
+    loss.
+    """
+    comparer = Comparer(original, patched, found.partner)
+    for mine, other in list(found.partner.items()):
+        ours, theirs = patched.pieces[mine], original.pieces[other]
+        writable = patched.section_of(ours).writable and original.section_of(theirs).writable
+        expendable = writable and _harmless(patched, mine) and _harmless(original, other)
+        if not ours.function and expendable and not comparer.data_equal(ours, theirs):
+            del found.partner[mine]
 
 
 class _Supposing(Comparer):
@@ -224,9 +256,13 @@ def correlate(original: Unit, patched: Unit) -> Correlation:
     _pair_groups(original, patched, found)
     functions = [p.name for p in patched.functions() if p.name in found.partner]
     alike = [name for name in functions if _same_shape(original, patched, name, found.partner[name])]
-    for name in [*alike, *functions]:  # where nothing was inserted the order says most
+    for name in alike:  # where nothing was inserted the order says most
+        _pair_mentions(original, patched, found, name)
+    _pair_labels(original, patched, found)
+    for name in functions:
         _pair_mentions(original, patched, found, name)
     _State(original, patched, found).run()
+    _part_renewed(original, patched, found)
     return found
 
 
@@ -236,10 +272,12 @@ def _same_shape(original: Unit, patched: Unit, name: str, partner: str) -> bool:
 
 
 def _harmless(unit: Unit, name: str) -> bool:
-    """Whether a fresh copy of a variable loses nothing: read-only, empty (lock classes), or a once-flag."""
+    """Whether a fresh copy of a variable loses nothing: read-only, empty (lock classes), a once-flag or a
+    label.
+    """
     piece = unit.pieces[name]
     section = unit.section_of(piece)
-    once = section.name.startswith(".data.once") or bool(ONCE.match(base_name(name)))
+    once = section.name.startswith((".data.once", LABELS)) or bool(ONCE.match(base_name(name)))
     return not section.writable or piece.size == 0 or once
 
 

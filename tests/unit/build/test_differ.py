@@ -259,6 +259,50 @@ def test_print_budgets_of_a_changed_function_need_no_certain_pair() -> None:
     assert change.replaced == ["f"]
 
 
+def labels(names: dict[str, bytes], code: bytes = b"") -> Source:
+    """A function that mentions labels of trace events: pointers to strings."""
+    source = Source()
+    takes = {3 + 7 * n: name for n, name in enumerate(names)}
+    source.function("f", b"\x48\x8b\x05\0\0\0\0" * len(names) + code + b"\xc3", takes=takes)
+    for name, text in names.items():
+        source.data(name, bytes(8), section="__tracepoint_str")
+        source.point(name, 0, source.string(text))
+    return source
+
+
+def test_labels_of_trace_events_pair_by_content() -> None:
+    """As in rxrpc, which has dozens of ``___tp_str``; a new one is a new one."""
+    change = compare(
+        labels({"___tp_str.1": b"a", "___tp_str.2": b"b"}),
+        labels({"___tp_str.1": b"new", "___tp_str.2": b"b", "___tp_str.3": b"a"}),
+    )
+    assert change.replaced == ["f"]
+    assert {k: v for k, v in change.partner.items() if k != "f"} == {
+        "___tp_str.2": "___tp_str.2",
+        "___tp_str.3": "___tp_str.1",
+    }
+
+
+def test_a_label_with_another_text_is_a_new_one() -> None:
+    change = compare(labels({"___tp_str.1": b"a"}), labels({"___tp_str.1": b"b"}))
+    assert change.replaced == ["f"]
+    assert set(change.partner) == {"f"}
+
+
+def test_print_budget_with_another_limit_is_a_new_one() -> None:
+    """As in efivarfs: the running kernel's goes on limiting what is not replaced."""
+
+    def unit(name: str, burst: bytes, code: bytes = b"\xc3") -> Source:
+        source = Source()
+        source.function("f", b"\x48\x8b\x05\0\0\0\0" + code, takes={3: name})
+        source.data(name, bytes(4) + burst, section=f".data.{name}")
+        return source
+
+    change = compare(unit("_rs.1", b"\5"), unit("_rs.2", b"\x0a"))
+    assert change.replaced == ["f"]
+    assert set(change.partner) == {"f"}
+
+
 def test_numbered_statics_of_different_sizes_pair_by_size() -> None:
     def unit(names: list[str], code: bytes = b"") -> Source:
         source = statics([], code)

@@ -23,13 +23,13 @@ def write(tree: Path, path: str, text: str = "") -> None:
     [
         pytest.param({"drivers/a/b/Makefile": "obj-y += c.o\n"}, [], id="nothing"),
         pytest.param({"drivers/a/b/Makefile": "ccflags-y += -I$(src)\n"}, ["source/drivers/a/b"], id="own"),
-        pytest.param({"drivers/a/b/Kbuild": "CFLAGS_c.o := -I $(src)\n"}, ["source/drivers/a/b"], id="Kbuild"),
+        pytest.param({"drivers/a/b/Kbuild": "CFLAGS_c.o := -I $(src)\n"}, ["source/drivers/a/b"], id="K"),
         pytest.param({"drivers/a/b/Makefile": "# ccflags-y += -I$(src)\n"}, [], id="a comment"),
         pytest.param(  # mlx5's subdir-ccflags-y, which esw/bridge.c needs
             {"drivers/a/Makefile": "subdir-ccflags-y += -I$(src)\n"}, ["source/drivers/a"], id="from above"
         ),
         pytest.param(
-            {"drivers/a/b/Makefile": "subdir-ccflags-y += -I$(src)/..\n"}, ["source/drivers/a"], id="beside it"
+            {"drivers/a/b/Makefile": "subdir-ccflags-y += -I$(src)/..\n"}, ["source/drivers/a"], id="beside"
         ),
         pytest.param(
             {"drivers/a/b/Makefile": "ccflags-y += -I$(srctree)/$(src)\n"}, [], id="found without help"
@@ -96,8 +96,8 @@ def test_only_the_programs_that_are_needed(
 ) -> None:
     write(tmp_path / "source", "fs/a/Makefile", makefile)
     generated.provide(tmp_path / "source", tmp_path / "objects", "fs/a/c.c", compiler)
-    made = [path.relative_to(tmp_path / "objects") for path in tmp_path.glob("objects/**/*") if path.is_file()]
-    assert [str(path) for path in made] == programs
+    objects = tmp_path / "objects"
+    assert [str(p.relative_to(objects)) for p in objects.glob("**/*") if p.is_file()] == programs
 
 
 def test_a_program_that_does_not_compile(tmp_path: Path) -> None:
