@@ -34,7 +34,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
@@ -95,6 +95,7 @@ class Corpus:
 
     def __init__(self, cache: Path, release: str = RELEASE, fan_out: int = FAN_OUT) -> None:
         self.cache = cache
+        self.results = cache / "corpus" / "results.jsonl"
         self.fan_out = fan_out  # the highest limit that is named for a diff that needs it
         self.target: Target = debian.fetch(release, cache, print)
         self.kernel = Kernel(self.target.absolute(), cache)
@@ -141,19 +142,31 @@ class Corpus:
         words: dict[str, list[str]] = json.loads(kept.read_text(encoding="utf-8"))
         return words
 
-    def incomplete(self, path: str, files: list[str]) -> Refused | None:
-        """What the builder would say if it got as far as compiling ``path``: a fan-out is refused before."""
+    def suspects(self, files: list[str], rows: Iterable[Result]) -> list[str]:
+        """What did not compile in other incomplete diffs with one of these headers."""
+        headers = {file for file in files if file.endswith(".h")}
+        failed = [r for r in rows if r.kind == str(Refusal.PATCHED_COMPILE) and headers & set(r.files)]
+        seen = Counter(file for r in failed for file in r.files if file.endswith(".c") and file not in files)
+        return [file for file, _ in seen.most_common(ROUNDS)]
+
+    def incomplete(self, files: list[str], units: list[str]) -> Refused | None:
+        """What the builder would say if it got as far as compiling ``units``: a fan-out is refused before,
+        and all files of a header take minutes.
+        """
         sources = apply_series(self.newer, [self.diff(file) for file in files])
         texts = {name: patchset.render(lines, directives=False) for name, lines in sources.files.items()}
         with tempfile.TemporaryDirectory(dir=self.cache / "scratch") as directory:
             scratch = Path(directory)
             bench = compiling.make_bench(self.target.absolute(), scratch / "source", scratch, "patched")
-            tree.source_view(self.newer.absolute(), bench.source, texts, [os.path.dirname(path)])
-            said = compiling.compile_units(bench, [path])[0]
-        if not isinstance(said, Complaint):
-            return None
-        message = f"The patched file does not compile: {said.text[:500]}"
-        return Refused(Refusal.PATCHED_COMPILE, message, file=path, compiler=said.text)
+            tree.source_view(
+                self.newer.absolute(), bench.source, texts, [os.path.dirname(unit) for unit in units]
+            )
+            for unit in units:
+                said = compiling.compile_units(bench, [unit])[0]
+                if isinstance(said, Complaint):
+                    message = f"The patched file does not compile: {said.text[:500]}"
+                    return Refused(Refusal.PATCHED_COMPILE, message, file=unit, compiler=said.text)
+        return None
 
     def may_name(self, refused: Refused) -> bool:
         """Whether a higher limit, within the one that was given, is what ``refused`` asks for."""
@@ -226,9 +239,11 @@ def attempt(corpus: Corpus, path: str, output: Path) -> Result:
         if known is not None:
             return replace(known, path=path)
         begin, before = time.monotonic(), spent()
-        # A grown diff may touch many files: whether it is enough for this one is seen in one compilation.
+        # A grown diff may touch many files: whether it is enough for this one, and for those that it was not
+        # enough for before, is seen in a few compilations.
         alone = len(files) == 1
-        built = (None if alone else corpus.incomplete(path, files)) or _build(corpus, path, files)
+        first = [] if alone else [path, *corpus.suspects(files, read_results(corpus.results).values())]
+        built = (corpus.incomplete(files, first) if first else None) or _build(corpus, path, files)
         named = corpus.fan_out if isinstance(built, Refused) and corpus.may_name(built) else 0
         if named:
             built = _build(corpus, path, files, named)
@@ -236,7 +251,7 @@ def attempt(corpus: Corpus, path: str, output: Path) -> Result:
             times = time.monotonic() - begin, spent() - before
             return replace(_built(path, files, built, output, times), fan_out=named)
         unseen = alone and built.refusal is Refusal.FAN_OUT
-        refused = (corpus.incomplete(path, files) if unseen else None) or built
+        refused = (corpus.incomplete(files, [path]) if unseen else None) or built
         more = grow(corpus, refused, files)
         if not more:
             seconds, processor = time.monotonic() - begin, spent() - before
@@ -288,7 +303,8 @@ def grow(corpus: Corpus, refused: Refused, files: list[str]) -> list[str]:
 def read_results(path: Path) -> dict[str, Result]:
     if not path.exists():
         return {}
-    rows = (json.loads(line) for line in path.read_text(encoding="utf-8").splitlines())
+    whole, _, _ = path.read_text(encoding="utf-8").rpartition("\n")  # the last line may be half written
+    rows = (json.loads(line) for line in whole.splitlines())
     return {row["path"]: Result(**row) for row in rows}
 
 
@@ -309,7 +325,7 @@ def run(
 ) -> None:
     """Judge what has no result yet, and what ended in one of the words ``again``."""
     done = {p: r for p, r in read_results(results).items() if not {r.outcome, r.kind} & again}
-    corpus.judged = _known(done)
+    corpus.judged, corpus.results = _known(done), results
     output = results.parent / "modules"
     output.mkdir(parents=True, exist_ok=True)
     todo = [path for path in paths if path not in done]
