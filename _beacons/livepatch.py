@@ -14,7 +14,8 @@ Events (tag ``salt/beacon/<id>/livepatch/<what>``), each with verdict, flags, le
 ``transition``
     A transition began, stalled or ended (verdict ``patching``, ``stalled``, ``reverting`` or none of these).
 ``drift``
-    A patch that is not ours appeared or went, or a promised function is no longer in force.
+    A patch that is not ours appeared or went, a promised function is no longer in force, or a module that
+    ours patches was loaded anew as another build.
 ``level``
     The level in force changed.
 ``quarantine``

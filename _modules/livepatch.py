@@ -89,8 +89,8 @@ def status(**kwargs):
     ``doubts`` what else is not to be relied upon.
 
     The verdict is one of ``patched``, ``patching``, ``stalled``, ``reverting``, ``unpatched``, ``uncovered``,
-    ``unsupported``, ``unknown``; it is ``patched`` only when the transition has ended and every function that
-    was promised is in force.
+    ``unsupported``, ``unknown``; it is ``patched`` only when the transition has ended, every function that
+    was promised is in force, and each module patched is the build that the level was proven against.
 
     CLI Example:
 

@@ -77,7 +77,8 @@ def _remarks(host, document):
     if document["verdict"] not in WELL or document.get("flags"):
         yield f"  {host}: {document.get('reason')}"
     for one in (*(document.get("conflicts") or ()), *(document.get("doubts") or ())):
-        yield f"  {host}: {one}"
+        if one != document.get("reason"):
+            yield f"  {host}: {one}"
     held = (document.get("approved") or {}).get("by_hand")
     if held:
         yield f"  {host}: held by hand at level {held['level']} ({held['reason']})"

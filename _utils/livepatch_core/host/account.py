@@ -9,6 +9,10 @@ from livepatch_core.host.situation import Situation
 from livepatch_core.host.stall import sentence, straggler_documents, unseen_documents
 from livepatch_core.words import Kind
 
+UNPROVEN_REMEDY = (
+    "Load that module again as it was, or go to level 0 (livepatch.revert), then to a level built for it."
+)
+
 
 def failure(last: Change, after: Situation) -> tuple[Kind, str]:
     """The sentence for a change that did not end as asked: what happened, what the kernel is, what to do."""
@@ -42,6 +46,8 @@ def failure(last: Change, after: Situation) -> tuple[Kind, str]:
             f"Somebody else took {patch} back during its transition ({act}). {now}. Find out who before "
             "asking again.",
         )
+    if after.unproven and not after.missing:
+        return Kind.DRIFT, f"{'; '.join(map(str, after.unproven))}. {now}. {UNPROVEN_REMEDY}"
     if not after.missing:
         return (
             Kind.DRIFT,

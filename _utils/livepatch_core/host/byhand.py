@@ -253,7 +253,7 @@ def _reported(host: Host, kernel: Kernel, record: Record, done: change.Change, s
         tuple(patch.name for patch in kernel.patches),
         tuple(patch.name for patch in now.patches),
     )
-    disproved = done.intent.act is Act.LOAD and (after.missing or done.intent.patch in after.foreign)
+    disproved = done.intent.act is Act.LOAD and (not after.whole or done.intent.patch in after.foreign)
     if done.ending is change.Ending.COMPLETE and not disproved:
         return Outcome(True, success, changes=changed, details=account([done]))
     kind, comment = failure(done, after)

@@ -11,7 +11,7 @@ from typing import Any
 
 from livepatch_core.errors import LivepatchError
 from livepatch_core.host import blocks, change, crash, preflight, publisher, quarantine, recovery
-from livepatch_core.host.account import account, failure, shown
+from livepatch_core.host.account import UNPROVEN_REMEDY, account, failure, shown
 from livepatch_core.host.approval import (
     Source,
     Target,
@@ -286,6 +286,12 @@ def _already_there(situation: Situation, level: int, sha256: str) -> bool:
             f"for ({sha256}); nothing was changed.",
             remedy="Go to another level first (livepatch.revert), then apply again.",
         )
+    if situation.unproven:
+        raise LivepatchError(
+            Kind.KERNEL_MISMATCH,
+            f"Level {level} is in force, but {'; '.join(map(str, situation.unproven))}; nothing was changed.",
+            remedy=UNPROVEN_REMEDY,
+        )
     return not situation.missing
 
 
@@ -379,7 +385,7 @@ def _concluded(host: Host, plan: Plan, done: list[Change]) -> Outcome:
     changed = _changes(plan, after.level, (patch.name for patch in kernel.patches), after.missing)
     details = {**_warnings(plan), **account(done)}
     # Level 0 leaves patches of others alone: the host is at no level then.
-    proved = not after.missing and (after.level == plan.level or plan.offer is None)
+    proved = after.whole and (after.level == plan.level or plan.offer is None)
     if last.ending is Ending.COMPLETE and proved:
         seconds = sum(one.seconds for one in done)
         waiting = f" It waits for {', '.join(after.waiting)} to be loaded." if after.waiting else ""

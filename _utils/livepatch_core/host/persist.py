@@ -222,7 +222,7 @@ def _warded_as(host: Host, level: object) -> tuple[Warded, ...]:
 def _in_force(host: Host, kernel: Kernel, record: Record) -> Loaded:
     situation = observe(host, kernel, record)
     top = situation.top
-    if top is None or top.level is None or situation.level is None or situation.missing:
+    if top is None or top.level is None or situation.level is None or not situation.whole:
         raise LivepatchError(
             Kind.ARGUMENT,
             "No level is wholly in force on this host, so none can be kept over a boot; nothing was changed.",

@@ -5,6 +5,8 @@ from __future__ import annotations
 from livepatch_core.catalog.model import Level, PackageLevel
 from livepatch_core.host.context import Host
 from livepatch_core.host.record import Loaded
+from livepatch_core.kernel.modules import module_build_id
+from livepatch_core.kernel.symbols import VMLINUX
 from livepatch_core.modulefile.model import ModuleFile
 
 
@@ -34,4 +36,13 @@ def promise(
         states=tuple((state.id, state.version) for state in module.states),
         fixes=tuple(fix.cve for fix in level.fixes if fix.cve) if level else (),
         package=package,
+        built_for=_built_for(host, module),
     )
+
+
+def _built_for(host: Host, module: ModuleFile) -> tuple[tuple[str, str], ...]:
+    """The build that each module it patches has to be. Of one for which the file records none, which only an
+    override lets pass, it is the one that is loaded now."""
+    targets = [one.name for one in module.objects if one.name != VMLINUX]
+    builds = ((name, module.built_for.get(name) or module_build_id(host.roots, name)) for name in targets)
+    return tuple((name, build) for name, build in builds if build is not None)

@@ -45,7 +45,8 @@ class Loaded:
     """A module this host loaded, and what it promised; true for one boot only.
 
     functions: (object, function, position) triples, positions counted from 1 as sysfs shows them.
-    build_id is the module's own (what /sys/module/M/notes shows), the identity of what is loaded.
+    build_id is the module's own (what /sys/module/M/notes shows), the identity of what is loaded. built_for:
+    (module it patches, build-id that this has to have); None in entries of before it was written.
     """
 
     name: str
@@ -61,6 +62,7 @@ class Loaded:
     states: tuple[tuple[int, int], ...] = ()
     fixes: tuple[str, ...] = ()
     package: str = ""  # name and version of the distribution's package it came with, "" if with none
+    built_for: tuple[tuple[str, str], ...] | None = None
 
 
 @dataclass(frozen=True)
@@ -263,6 +265,8 @@ def _loaded(document: Mapping[str, Any]) -> Loaded:
     values["functions"] = tuple((str(o), str(f), int(p)) for o, f, p in values["functions"])
     values["states"] = tuple((int(i), int(v)) for i, v in values.get("states", ()))
     values["fixes"] = tuple(values.get("fixes", ()))
+    if values.get("built_for") is not None:
+        values["built_for"] = tuple((str(target), str(build)) for target, build in values["built_for"])
     return typed(Loaded(**values), _LOADED)
 
 

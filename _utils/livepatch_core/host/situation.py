@@ -10,6 +10,30 @@ from livepatch_core.host.record import Loaded, Record
 from livepatch_core.kernel.modules import Module, module_build_id
 from livepatch_core.kernel.patches import DOUBT, Patch, PatchState, functions_in_force, in_transition
 from livepatch_core.kernel.running import Kernel
+from livepatch_core.kernel.symbols import VMLINUX
+
+
+@dataclass(frozen=True)
+class Unproven:
+    """A module that ``patch`` changes, and that is not the build it was proven against: reloaded since, from
+    a file that had been upgraded. The kernel goes by names: it patches that one as well.
+
+    build: of the module as loaded, None where it cannot be told. proven: None where that was not recorded.
+    """
+
+    patch: str
+    target: str
+    build: str | None
+    proven: str | None
+
+    def __str__(self) -> str:
+        build = "of a build that cannot be told" if self.build is None else f"build {self.build} now"
+        proven = (
+            "for which build it was made was not recorded"
+            if self.proven is None
+            else f"it was proven against build {self.proven}"
+        )
+        return f"{self.patch} patches module {self.target}, which is {build}, and {proven}"
 
 
 @dataclass(frozen=True)
@@ -20,6 +44,7 @@ class Situation:
     said to be at a level (foreign patch alone, raw load, transition running, state unreadable).
     missing: functions that ours in force promised and the kernel does not run.
     waiting: target modules not loaded yet, for which the patch waits.
+    unproven: target modules in which ours is in force, and nobody has shown that it belongs there.
     """
 
     level: int | None
@@ -29,6 +54,12 @@ class Situation:
     unreadable: tuple[str, ...]
     missing: tuple[tuple[str, str, int], ...]
     waiting: tuple[str, ...]
+    unproven: tuple[Unproven, ...] = ()
+
+    @property
+    def whole(self) -> bool:
+        """Whether ours is in force in all that it promised, and nowhere else."""
+        return not self.missing and not self.unproven
 
     @property
     def top(self) -> Loaded | None:
@@ -48,14 +79,16 @@ def is_livepatch(module: Module) -> bool:
 
 def observe(host: Host, kernel: Kernel, record: Record) -> Situation:
     """Which level the kernel is at: a patch is ours by the build-id of what is loaded, never by its name."""
-    build_ids = {patch.name: module_build_id(host.roots, patch.name) for patch in kernel.patches}
+    names = {name for patch in kernel.patches for name in (patch.name, *_changed(patch))}
+    build_ids = {name: module_build_id(host.roots, name) for name in names}
     return situate(kernel.patches, record, kernel.identity.boot_id, build_ids)
 
 
 def situate(
     patches: tuple[Patch, ...], record: Record, boot_id: str | None, build_ids: Mapping[str, str | None]
 ) -> Situation:
-    """``build_ids``: of the loaded module of each patch, by name; None where it carries none.
+    """``build_ids``: of the loaded module of each patch, and of those that it changes, by name; None where
+    one carries none.
 
     A disabled patch is on its way out, or (before 5.1) only registered: as if it were not there.
     """
@@ -86,6 +119,7 @@ def situate(
         waiting=tuple(
             sorted({one.name for patch in patches for one in patch.objects if one.patched is False})
         ),
+        unproven=_unproven(patches, ours, build_ids),
     )
 
 
@@ -107,6 +141,27 @@ def _missing(patches: tuple[Patch, ...], ours: list[Loaded]) -> tuple[tuple[str,
         for promised in one.functions
         if promised[0] not in _waiting(by_name[one.name]) and in_force.get(promised, DOUBT) != one.name
     )
+
+
+def _unproven(
+    patches: tuple[Patch, ...], ours: list[Loaded], build_ids: Mapping[str, str | None]
+) -> tuple[Unproven, ...]:
+    """What no build is known for was let pass by name (an override), and is not compared; in the record of
+    an older version that is not known of any."""
+    by_name = {patch.name: patch for patch in patches}
+    found = []
+    for one in ours:
+        proven = dict(one.built_for or ())
+        for target in _changed(by_name[one.name]):
+            build = build_ids.get(target)
+            if one.built_for is None or proven.get(target, build) != build:
+                found.append(Unproven(one.name, target, build, proven.get(target)))
+    return tuple(found)
+
+
+def _changed(patch: Patch) -> list[str]:
+    """Modules that are loaded and patched. Where the kernel does not say whether one is, it is missing."""
+    return [one.name for one in patch.objects if one.patched and one.name != VMLINUX]
 
 
 def _waiting(patch: Patch) -> set[str]:

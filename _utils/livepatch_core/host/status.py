@@ -91,6 +91,7 @@ def document(host: Host, seen: Seen) -> dict[str, Any]:
         "waiting": list(situation.waiting),
         "stragglers": _stragglers(host, seen),
         "fixes": fixes(seen, verdict),
+        "doubts": list(map(str, situation.unproven)),
         "next_boot": next_boot(host, identity.build_id, seen.record, situation.level),
         "armed": seen.armed,
         "quarantine": [one.document() for one in seen.warded],
@@ -118,7 +119,8 @@ def grain(seen: Seen) -> dict[str, Any]:
 def brief(host: Host) -> dict[str, Any]:
     """What the beacon compares: reads the kernel and this host's own files, no catalog.
 
-    drift: patches that are not ours, and promised functions that are not in force. boot_is_news: whether the
+    drift: patches that are not ours, promised functions that are not in force, and target modules that are
+    not the build ours was proven against. boot_is_news: whether the
     boot unit warded a level off in this very boot. last: how the last act under an approval ended. acting:
     somebody is at it, so that the kernel may be ahead of the record. unasked: as ``unasked``, why alone the
     verdict is unknown.
@@ -138,7 +140,7 @@ def brief(host: Host) -> dict[str, Any]:
         "flags": [str(flag) for flag in flags(seen)],
         "level": seen.situation.level,
         "boot_id": boot_id,
-        "drift": sorted([*seen.situation.foreign, *missing]),
+        "drift": sorted([*seen.situation.foreign, *missing, *map(str, seen.situation.unproven)]),
         "warded": [
             {"level": one.level, "kernel": one.kernel, "ward": str(one.ward)}
             for one in sorted(seen.warded, key=lambda one: (one.kernel, one.level or 0, one.sha256))
@@ -199,6 +201,8 @@ def judge(seen: Seen) -> tuple[Verdict, str]:
     if situation.missing:
         names = ", ".join(f"{function} of {obj}" for obj, function, _ in situation.missing)
         return Verdict.UNKNOWN, f"{situation.top.name} is enabled, but not in force in {names}"
+    if situation.unproven:
+        return Verdict.UNKNOWN, "; ".join(map(str, situation.unproven))
     if not situation.waiting:
         return (
             Verdict.PATCHED,
@@ -269,6 +273,8 @@ def flags(seen: Seen) -> tuple[Flag, ...]:
         raised.append(Flag.DRIFTED)
     if record.forced_in(seen.kernel.identity.boot_id):
         raised.append(Flag.REBOOT_OWED)
+    if situation.unproven:
+        raised.append(Flag.DOUBTFUL)
     return tuple(raised)
 
 

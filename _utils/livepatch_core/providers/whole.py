@@ -61,7 +61,8 @@ def merged(
     """
     managers = tuple(managers)
     said = conflicts(klp, found, managers)
-    doubts = [f"{name}: {one.doubtful}" for name, one in found.items() if one.doubtful]
+    doubts = [*document.get("doubts", ())]
+    doubts += [f"{name}: {one.doubtful}" for name, one in found.items() if one.doubtful]
     doubts += _against_the_kernel(klp, found)
     flags = list(document["flags"])
     if (said or doubts) and Flag.DOUBTFUL not in flags:

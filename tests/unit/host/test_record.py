@@ -30,6 +30,7 @@ LOADED = st.builds(
     functions=st.lists(st.tuples(TEXT, TEXT, NUMBER), max_size=2).map(tuple),
     states=st.lists(st.tuples(NUMBER, NUMBER), max_size=2).map(tuple),
     fixes=st.lists(TEXT, max_size=2).map(tuple),
+    built_for=st.none() | st.lists(st.tuples(TEXT, TEXT), max_size=2).map(tuple),
 )
 INTENT = st.builds(
     Intent,
@@ -62,6 +63,16 @@ def test_round_trip(tmp_path_factory: pytest.TempPathFactory, record: Record) ->
     path = tmp_path_factory.getbasetemp() / "round-trip.json"
     write_record(path, record)
     assert read_record(path) == record
+
+
+def test_an_entry_of_an_older_version_has_what_it_lacks(tmp_path: Path) -> None:
+    path = tmp_path / "record.json"
+    entry = Loaded("lp_1", 1, "aa", "bb", "boot-1", "", (), True)
+    write_record(path, Record(loaded=(entry,)))
+    document = json.loads(path.read_text())
+    del document["loaded"][0]["built_for"]
+    path.write_text(json.dumps(document))
+    assert read_record(path).loaded == (entry,)
 
 
 def test_keys_of_a_newer_version_are_kept(tmp_path: Path) -> None:

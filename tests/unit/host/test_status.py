@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from livepatch_core.host import status
+from livepatch_core.errors import LivepatchError
+from livepatch_core.host import persist, status
 from livepatch_core.host.record import ByHand, Loaded, Record
 from livepatch_core.host.situation import Situation, situate
 from livepatch_core.host.status import Seen, judge
@@ -17,7 +18,9 @@ from livepatch_core.kernel.environment import Environment
 from livepatch_core.kernel.identity import Identity
 from livepatch_core.kernel.patches import FunctionPatch, ObjectPatch, Patch, PatchState
 from livepatch_core.kernel.running import Kernel
-from livepatch_core.words import Flag, OnStall, Verdict
+from livepatch_core.modulefile.model import Function, PatchedObject
+from livepatch_core.words import Flag, Kind, OnStall, Verdict
+from tests.unit.host.fakekernel import BUILD_ID, FUNCTION, module
 from tests.unit.host.world import World
 
 BOOT = "boot-1"
@@ -87,6 +90,35 @@ def test_a_target_module_that_is_loaded_but_not_patched_is_missing() -> None:
     """A kernel without ``patched`` files does not say: then it is not known to be in force."""
     record = Record(loaded=(loaded("a", LOCAL, IN_MODULE),))
     assert judge(seen((patch("a", vmlinux=(True, "f"), nfs=(None, "g")),), record))[0] is Verdict.UNKNOWN
+
+
+GOOD, OTHER = "11" * 20, "22" * 20
+
+
+@pytest.mark.parametrize(
+    ("built_for", "build", "patched", "says"),
+    [
+        ((("nfs", GOOD),), GOOD, True, ""),
+        ((("nfs", GOOD),), OTHER, True, f"build {OTHER} now, and it was proven against build {GOOD}"),
+        ((("nfs", GOOD),), None, True, "of a build that cannot be told"),
+        ((("nfs", GOOD),), None, False, ""),  # waited for
+        ((), OTHER, True, ""),  # let pass by name
+        (None, GOOD, True, "was not recorded"),  # the record of an older version
+    ],
+)
+def test_a_target_of_another_build_is_not_called_patched(
+    built_for: tuple[tuple[str, str], ...] | None, build: str | None, patched: bool, says: str
+) -> None:
+    record = Record(loaded=(replace(loaded("a", LOCAL, IN_MODULE), built_for=built_for),))
+    patches = (patch("a", vmlinux=(True, "f"), nfs=(patched, "g")),)
+    found = seen(patches, record)
+    builds = {"a": "id of a", "nfs": build}
+    found = replace(found, situation=situate(patches, record, BOOT, builds))
+    verdict, reason = judge(found)
+    assert verdict is (Verdict.UNKNOWN if says else Verdict.PATCHED)
+    assert says in reason
+    assert (Flag.DOUBTFUL in status.flags(found)) is bool(says)
+    assert status.fixes(found, verdict) == ([] if says else ["CVE-2026-1"])
 
 
 def test_without_sysfs_or_support() -> None:
@@ -170,6 +202,78 @@ def test_patched_is_never_said_too_early(patches: tuple[Patch, ...], choice: st.
                 for target in other.objects
                 for f in target.functions
             )
+
+
+# -- a target module that is loaded anew --------------------------------------------------------------------
+
+
+@pytest.fixture
+def beside_nfs(world: World) -> World:
+    """Level 9 changes vmlinux and nfs; nfs is loaded, in the build that the level was made for."""
+    load_nfs(world, GOOD)
+    kallsyms = world.kernel.directory / "proc/kallsyms"
+    kallsyms.write_text(f"0 t {FUNCTION}\n0 t nfs_read\t[nfs]\n")
+    objects = (
+        PatchedObject("vmlinux", (Function(FUNCTION, 0),)),
+        PatchedObject("nfs", (Function("nfs_read", 0),)),
+    )
+    world.publish(9, module("lp_9", objects=objects, built_for={"vmlinux": BUILD_ID, "nfs": GOOD}))
+    return world
+
+
+def load_nfs(world: World, build_id: str) -> None:
+    """A package was upgraded, and somebody let the module go and loaded it again."""
+    world.kernel.modules["nfs"] = module("nfs", build_id=build_id, livepatch=False)
+    world.kernel._show()
+
+
+def test_a_target_that_comes_back_as_another_build(beside_nfs: World) -> None:
+    world = beside_nfs
+    done = world.apply(approval=world.approval(1, 9))
+    assert (done.result, status.status(world.host)["verdict"]) == (True, "patched")
+    load_nfs(world, OTHER)
+    document = status.status(world.host)
+    assert (document["verdict"], document["flags"], document["fixes"]) == ("unknown", ["doubtful"], [])
+    assert document["doubts"] == [document["reason"]]
+    for word in ("lp_9", "nfs", GOOD, OTHER):
+        assert word in document["reason"]
+    assert document["reason"] in status.brief(world.host)["drift"]
+
+    again = world.apply(approval=world.approval(1, 9))
+    assert (again.result, again.kind, again.changes) == (False, Kind.KERNEL_MISMATCH, {})
+    assert OTHER in again.comment
+    load_nfs(world, GOOD)
+    assert status.status(world.host)["verdict"] == "patched"
+    assert world.apply(approval=world.approval(1, 9)).result is True
+    load_nfs(world, OTHER)
+    assert world.revert().result is True
+    assert (status.status(world.host)["verdict"], world.patches) == ("unpatched", [])
+
+
+def test_a_target_that_records_no_build_is_held_to_the_one_it_was_loaded_beside(beside_nfs: World) -> None:
+    world = beside_nfs
+    world.publish(9, replace(world.levels[9], built_for={"vmlinux": BUILD_ID}))
+    assert world.apply(9, override=("target-build",)).result is True
+    assert status.status(world.host)["verdict"] == "patched"
+    load_nfs(world, OTHER)
+    assert status.status(world.host)["verdict"] == "unknown"
+
+
+def test_a_target_that_changes_during_the_transition_is_no_success(
+    beside_nfs: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world, pause = beside_nfs, beside_nfs.kernel.pause
+
+    def pause_and_reload(seconds: float) -> None:
+        load_nfs(world, OTHER)
+        pause(seconds)
+
+    monkeypatch.setattr(world.kernel, "pause", pause_and_reload)
+    done = world.apply(9)
+    assert (done.result, done.kind) == (False, Kind.DRIFT)
+    assert OTHER in done.comment
+    with pytest.raises(LivepatchError, match="No level is wholly in force"):
+        persist.persist(world.host)
 
 
 # -- the document --------------------------------------------------------------------------------------------

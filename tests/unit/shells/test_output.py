@@ -39,3 +39,9 @@ def test_another_system_is_named_and_so_are_conflicts(output):
     assert second.split()[:3] == ["hv2", "patched", "klp"]
     assert "  hv2: they must not be mixed" in remarks
     assert "  hv2: its module is not loaded" in remarks
+
+
+def test_a_doubt_that_is_the_reason_is_said_once(output):
+    why = "lp_9 patches module nfs, which is another build"
+    doubtful = {**STATUS, "verdict": "unknown", "flags": ["doubtful"], "reason": why, "doubts": [why]}
+    assert output({"hv1": doubtful}).count(why) == 1
