@@ -127,7 +127,7 @@ def apply(
         Seconds until a transition counts as stalled on a small host; scaled up with CPUs and threads.
     override
         Names of preflight checks whose inconclusive answer shall not refuse: ``kernel-build``,
-        ``target-build``, ``reliable-stacks``.
+        ``target-build``, ``reliable-stacks``, ``takeover`` (replace a patch that nobody here knows).
     test
         Change nothing; ``changes`` says what would be changed.
 

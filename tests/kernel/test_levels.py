@@ -133,6 +133,10 @@ def test_a_patch_that_is_not_ours_is_drift_and_left_alone(host, modules):
     assert "lp_stacked" in status["reason"]
     reverted = host.ask("revert", reason="a test")
     assert (reverted["changes"], host.patches()) == ({}, ["lp_stacked"])
+    refused = host.to_level(1)
+    assert (refused["result"], refused["kind"], host.patches()) == (False, "conflict", ["lp_stacked"])
+    done = host.to_level(1, override=["takeover"])
+    assert (done["result"], host.patches()) == (True, ["lp_level_1"]), done
 
 
 def test_a_lost_record_does_not_hide_a_level(host, modules):

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from livepatch_core.host import installed
 from livepatch_core.host.record import Record
+from livepatch_core.host.situation import read_build_ids, situate
 from livepatch_core.kernel import keyring, modules
 from livepatch_core.kernel.conflicts import Conflicts, read_conflicts
 from livepatch_core.kernel.roots import Roots
@@ -40,7 +41,8 @@ class Facts:
     positions: for each other (object, function), how many symbols of that name the object has; an object that
     is not loaded is counted in its file; absent = could not be counted. patched: functions that a livepatch
     holds now, whichever: its own IPMODIFY is no conflict. loaded_build_id: of a module that is loaded under
-    the livepatch's own name. kernel_flags: in the vermagic of the kernel's own modules.
+    the livepatch's own name. kernel_flags: in the vermagic of the kernel's own modules. foreign: patches in
+    force that this host did not load, and that are no known level.
     """
 
     kernel: Kernel
@@ -53,6 +55,7 @@ class Facts:
     kernel_flags: str | None
     trusted: bool | None
     record: Record
+    foreign: tuple[str, ...] = ()
 
 
 def gather(
@@ -66,8 +69,9 @@ def gather(
     targets = _find_targets(roots, kernel, module)
     proven = _proven(kernel, module, targets)
     patched = ((one.name, f.name) for patch in kernel.patches for one in patch.objects for f in one.functions)
+    left = replace(kernel, patches=tuple(one for one in kernel.patches if one.name not in leaving))
     return Facts(
-        kernel=replace(kernel, patches=tuple(one for one in kernel.patches if one.name not in leaving)),
+        kernel=left,
         targets=targets,
         proven=proven,
         positions=_count(roots, kernel, [one for one in wanted if one[0] not in proven]),
@@ -79,6 +83,9 @@ def gather(
         kernel_flags=installed.vermagic_flags(roots, kernel.identity.release),
         trusted=_trusted(roots, module),
         record=record,
+        foreign=situate(
+            left.patches, record, kernel.identity.boot_id, read_build_ids(roots, left.patches)
+        ).foreign,
     )
 
 

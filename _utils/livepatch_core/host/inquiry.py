@@ -15,9 +15,10 @@ from livepatch_core.host.context import Host
 from livepatch_core.host.facts import gather
 from livepatch_core.host.move import Wish
 from livepatch_core.host.offer import choose_level, fetch_catalog, fetch_offer, read_catalog
-from livepatch_core.host.record import read_record
+from livepatch_core.host.recognise import recognise
+from livepatch_core.host.record import Record, read_record
 from livepatch_core.kernel.identity import read_identity
-from livepatch_core.kernel.running import read_kernel
+from livepatch_core.kernel.running import Kernel, read_kernel
 from livepatch_core.modulefile.model import ModuleFile
 from livepatch_core.modulefile.read import read_module
 from livepatch_core.words import CheckVerdict, Kind
@@ -63,7 +64,8 @@ def info(data: bytes) -> dict[str, Any]:
 
 def preflight_level(host: Host, wish: Wish) -> dict[str, Any]:
     """Preflight of the module that ``wish`` would load, and what it would take to load it."""
-    record, kernel = read_record(host.settings.record_file), read_kernel(host.roots)
+    kernel = read_kernel(host.roots)
+    record = recognise(host, kernel, read_record(host.settings.record_file))
     target, _ = move.aim(host, wish, record, kernel)
     if target.source is not Source.NEWEST and target.level == 0:
         return {"result": True, "comment": "Level 0 loads nothing: there is nothing to check.", "checks": []}
@@ -73,20 +75,26 @@ def preflight_level(host: Host, wish: Wish) -> dict[str, Any]:
     quarantine.refuse(host, level.sha256)
     signed = publisher.examine(host, fetched.data, kernel.identity.build_id or "", level)
     module = fetch_offer(host, release, level, target.sha256).module
-    return preflight_module(host, module, wish.override, signed)
+    return _preflight(host, kernel, record, module, wish.override, signed)
 
 
 def preflight_file(host: Host, data: bytes, override: Iterable[str]) -> dict[str, Any]:
     """Preflight of a module file that no catalog need know."""
-    return preflight_module(host, read_module(data), override)
+    record, kernel = read_record(host.settings.record_file), read_kernel(host.roots)
+    return _preflight(host, kernel, record, read_module(data), override)
 
 
-def preflight_module(
-    host: Host, module: ModuleFile, override: Iterable[str], before: tuple[Check, ...] = ()
+def _preflight(
+    host: Host,
+    kernel: Kernel,
+    record: Record,
+    module: ModuleFile,
+    override: Iterable[str],
+    before: tuple[Check, ...] = (),
 ) -> dict[str, Any]:
     """Every check of one module against this kernel, and those made ``before``; ``result`` says whether apply
     would load it."""
-    facts = gather(host.roots, read_kernel(host.roots), module, read_record(host.settings.record_file))
+    facts = gather(host.roots, kernel, module, record)
     subject = preflight.Subject(module, host.settings.require_signature)
     checks = (*before, *preflight.examine(subject, facts, override))
     first = preflight.refusal(checks)

@@ -185,7 +185,7 @@ def make_plan(host: Host, wish: Wish, kernel: Kernel, target: Target, record: Re
     offer = fetch_offer(host, kernel.identity.release, level, target.sha256)
     if _already_there(situation, level.number, level.sha256):
         return Plan(kernel, record, situation, target, offer, Route((), "Nothing to do."), ())
-    route = choose(situation.ours, level.number, offer.module)
+    route = choose(situation.ours, level.number, offer.module, situation.foreign)
     checks = _preflight(host, kernel, record, offer, route, wish.override)
     return Plan(kernel, record, situation, target, offer, route, (*signed, *checks))
 

@@ -16,7 +16,9 @@ from livepatch_core.host.facts import Facts
 from livepatch_core.modulefile.model import ModuleFile
 from livepatch_core.words import CheckVerdict
 
-OVERRIDABLE = frozenset({file.KERNEL_BUILD.name, file.TARGET_BUILD.name, kernel.STACKS.name})
+OVERRIDABLE = frozenset(
+    {file.KERNEL_BUILD.name, file.TARGET_BUILD.name, kernel.STACKS.name, takeover.TAKEOVER.name}
+)
 
 
 @dataclass(frozen=True)

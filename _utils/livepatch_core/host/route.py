@@ -29,10 +29,22 @@ class Route:
     why: str
 
 
-def choose(ours: tuple[Loaded, ...], level: int, module: ModuleFile | None) -> Route:
+def choose(
+    ours: tuple[Loaded, ...], level: int, module: ModuleFile | None, foreign: tuple[str, ...] = ()
+) -> Route:
     """ours: what is in force now, lowest first. module: the one of ``level``; None exactly for level 0.
+    foreign: patches of others in force; level 0 leaves them alone, a load replaces them (where the check
+    ``takeover`` lets it).
+    """
+    route = _choose(ours, level, module)
+    if module is None or not foreign:
+        return route
+    names = ", ".join(foreign)
+    return Route(route.steps, f"{route.why} It replaces {names}, not loaded by us: no callback of that runs.")
 
-    A cumulative module takes over from whatever is in force in one transition. Going *down* that way is
+
+def _choose(ours: tuple[Loaded, ...], level: int, module: ModuleFile | None) -> Route:
+    """A cumulative module takes over from whatever is in force in one transition. Going *down* that way is
     sound only where no code outside the functions has to be undone: the kernel runs the callbacks of the
     module that is loaded, never those of the one replaced, and shadow variables and system states of the
     newer level stay (Documentation/livepatch/cumulative-patches.rst). Then: to 0 first, and up again.
@@ -43,7 +55,7 @@ def choose(ours: tuple[Loaded, ...], level: int, module: ModuleFile | None) -> R
     load = Step(StepKind.LOAD, module.name)
     current = ours[-1] if ours else None
     if current is None:
-        return Route((load,), "Load the module; nothing is in force.")
+        return Route((load,), "Load the module; no level is in force.")
     if any(one.name == module.name for one in ours):
         return Route(
             (*down, load),

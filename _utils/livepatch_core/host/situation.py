@@ -9,6 +9,7 @@ from livepatch_core.host.context import Host
 from livepatch_core.host.record import Loaded, Record
 from livepatch_core.kernel.modules import Module, module_build_id
 from livepatch_core.kernel.patches import DOUBT, Patch, PatchState, functions_in_force, in_transition
+from livepatch_core.kernel.roots import Roots
 from livepatch_core.kernel.running import Kernel
 from livepatch_core.kernel.symbols import VMLINUX
 
@@ -79,9 +80,14 @@ def is_livepatch(module: Module) -> bool:
 
 def observe(host: Host, kernel: Kernel, record: Record) -> Situation:
     """Which level the kernel is at: a patch is ours by the build-id of what is loaded, never by its name."""
-    names = {name for patch in kernel.patches for name in (patch.name, *_changed(patch))}
-    build_ids = {name: module_build_id(host.roots, name) for name in names}
+    build_ids = read_build_ids(host.roots, kernel.patches)
     return situate(kernel.patches, record, kernel.identity.boot_id, build_ids)
+
+
+def read_build_ids(roots: Roots, patches: tuple[Patch, ...]) -> dict[str, str | None]:
+    """What ``situate`` asks for."""
+    names = {name for patch in patches for name in (patch.name, *_changed(patch))}
+    return {name: module_build_id(roots, name) for name in names}
 
 
 def situate(

@@ -19,8 +19,9 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from livepatch_core.catalog import rewrite, signature
 from livepatch_core.errors import LivepatchError
-from livepatch_core.host import packages, programs, recognise, status
+from livepatch_core.host import inquiry, packages, programs, recognise, status
 from livepatch_core.host.context import Host
+from livepatch_core.host.move import Wish
 from livepatch_core.host.packages import Package, installed, owner, queried
 from livepatch_core.host.programs import Said
 from livepatch_core.kernel.roots import Roots
@@ -274,6 +275,47 @@ def test_it_goes_like_ours(world: World) -> None:
 def test_without_a_level_nobody_touches_it(world: World) -> None:
     assert world.revert().changes == {}
     assert world.patches == [PATCH]
+
+
+def test_without_a_level_it_is_replaced_only_by_name(world: World) -> None:
+    """Its callbacks would not run and its fixes would be gone: an approval alone does not say that."""
+    refused = world.apply(approval=world.approval(1, 1))
+    assert (refused.result, refused.kind, refused.changes) == (False, Kind.CONFLICT, {})
+    for word in (PATCH, "map_package", "takeover", "nothing was changed"):
+        assert word in refused.comment
+    assert world.patches == [PATCH]
+
+    predicted = world.apply(approval=world.approval(1, 1), override=("takeover",), test=True)
+    done = world.apply(approval=world.approval(1, 1), override=("takeover",))
+    assert (done.result, world.patches, predicted.changes) == (True, ["lp_1"], done.changes)
+    assert f"replaces {PATCH}, not loaded by us" in done.comment
+    assert [one["name"] for one in done.details["warnings"] if one["name"] == "takeover"]
+
+
+def test_by_hand_it_is_replaced_only_by_name_too(world: World) -> None:
+    world.options["allow_load"] = True
+    assert world.load(module("lp_x")).kind is Kind.CONFLICT
+    assert world.patches == [PATCH]
+
+
+@pytest.mark.parametrize("known", [False, True])
+def test_preflight_says_what_apply_does(world: World, known: bool) -> None:
+    if known:
+        mapped(world, level=1)
+    said = inquiry.preflight_level(world.host, Wish(level=2, reason="a test"))
+    assert said["result"] is known
+    assert world.apply(2).result is known
+
+
+def test_another_module_of_the_name_of_ours_is_not_ours(world: World) -> None:
+    """Somebody took our patch out and loaded his own: it is told by the build-id, here too."""
+    world.options["allow_load"] = True
+    assert world.unload(PATCH).result is True
+    assert world.apply(1).result is True
+    world.kernel.modules["lp_1"] = module("lp_1", build_id="bb" * 20)
+    world.kernel._show()
+    refused = world.apply(2)
+    assert (refused.kind, world.patches) == (Kind.CONFLICT, ["lp_1"])
 
 
 def test_where_the_publisher_signs_an_unsigned_level_is_none(world: World) -> None:

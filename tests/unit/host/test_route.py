@@ -47,6 +47,12 @@ def test_the_way(ours: tuple[Loaded, ...], level: int, file: ModuleFile | None, 
     assert route.why
 
 
+def test_what_others_have_in_force_is_named() -> None:
+    assert "replaces vendor_1, not loaded by us" in choose((), 2, module("n"), ("vendor_1",)).why
+    assert "vendor_1" in choose((loaded("a", 1),), 2, module("n"), ("vendor_1",)).why
+    assert "vendor_1" not in choose((loaded("a", 1),), 0, None, ("vendor_1",)).why  # left alone
+
+
 @pytest.mark.parametrize("replace", [False, None])
 def test_what_is_not_cumulative_takes_over_from_nothing(replace: bool | None) -> None:
     with pytest.raises(LivepatchError) as caught:

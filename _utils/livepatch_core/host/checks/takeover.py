@@ -12,6 +12,7 @@ from livepatch_core.words import Kind
 
 SAME_NAME = Question("same-name", Kind.CONFLICT)
 CUMULATIVE = Question("cumulative", Kind.STATE)
+TAKEOVER = Question("takeover", Kind.CONFLICT)
 STATES = Question("states", Kind.STATE)
 CONFLICTS = Question("conflicts", Kind.CONFLICT)
 
@@ -20,6 +21,7 @@ def examine(module: ModuleFile, facts: Facts) -> list[Check]:
     return [
         _same_name(module, facts),
         _cumulative(module, facts),
+        _takeover(facts),
         *_states(module, facts),
         *_conflicts(facts),
     ]
@@ -54,10 +56,21 @@ def _cumulative(module: ModuleFile, facts: Facts) -> Check:
             "force",
             "Build levels with replace, or go to level 0 first.",
         )
-    foreign = [name for name in present if _loaded(facts, name) is None]
-    if foreign:
-        return CUMULATIVE.warned(f"replaces {', '.join(foreign)}, which this project did not load")
     return CUMULATIVE.passed("replaces what is in force in one transition")
+
+
+def _takeover(facts: Facts) -> Check:
+    """The kernel runs no callback of a patch that is replaced, and what it fixed is fixed no more: of a patch
+    that nobody here knows only its owner can say that it may go so."""
+    if not facts.foreign:
+        return TAKEOVER.passed("nothing is in force but what this host loaded, or knows as a level")
+    names = ", ".join(facts.foreign)
+    return TAKEOVER.undecided(
+        f"{names} is in force, and nothing on this host knows what it promises: if it is replaced, its "
+        "fixes are gone, and none of its callbacks runs",
+        "Give the package that brought it a level (livepatch_catalog.map_package), or take it out (with its "
+        "owner's tool, or livepatch.unload); or override the check takeover by name to have it replaced.",
+    )
 
 
 def _states(module: ModuleFile, facts: Facts) -> list[Check]:
@@ -130,4 +143,6 @@ def _user(user: FtraceUser, patched: bool) -> Check | None:
 
 
 def _loaded(facts: Facts, name: str) -> Loaded | None:
+    if name in facts.foreign:
+        return None
     return facts.record.find_loaded(name, facts.kernel.identity.boot_id)
