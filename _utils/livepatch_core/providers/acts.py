@@ -11,7 +11,7 @@ from livepatch_core.host import journal
 from livepatch_core.host.context import Host
 from livepatch_core.host.lock import exclusive
 from livepatch_core.host.outcome import Outcome
-from livepatch_core.host.record import read_record, write_record
+from livepatch_core.host.record import Record, read_record, write_record
 from livepatch_core.kernel.identity import read_identity
 from livepatch_core.providers import face
 from livepatch_core.words import Kind
@@ -51,6 +51,10 @@ def _act(
             Kind.ARGUMENT, f"{what} needs a reason; nothing was changed.", remedy="Give one: reason='...'"
         )
     with exclusive(host.settings.lock_file, f"{order.provider} {what}", test=order.test):
+        record = read_record(host.settings.record_file)
+        journal.last_entry(host.settings.journal_file)  # one that cannot be continued refuses the act now
+        if what == "apply":
+            face.refuse_mixing(site, order.provider)
         if order.test:
             return Outcome(
                 None, f"Would {what} {order.provider}.", changes={"provider": {what: order.provider}}
@@ -58,11 +62,11 @@ def _act(
         began = host.timestamp()
         outcome = perform(site, order.provider)
         if outcome.changes:
-            _write_journal(host, order, what, began, outcome)
+            _write_journal(host, order, what, began, outcome, record)
         return outcome
 
 
-def _write_journal(host: Host, order: Order, what: str, began: str, outcome: Outcome) -> None:
+def _write_journal(host: Host, order: Order, what: str, began: str, outcome: Outcome, record: Record) -> None:
     """After the act: what a vendor's program changed is known only then."""
     body: dict[str, Any] = {
         "act": f"{order.provider} {what}",
@@ -75,6 +79,18 @@ def _write_journal(host: Host, order: Order, what: str, began: str, outcome: Out
         "reason": order.reason,
         "who": dict(host.who),
     }
-    record = read_record(host.settings.record_file)
-    head = journal.append(host.settings.journal_file, body, record.journal)
-    write_record(host.settings.record_file, replace(record, journal=head))
+    try:
+        head = journal.append(host.settings.journal_file, body, record.journal)
+        write_record(host.settings.record_file, replace(record, journal=head))
+    except (OSError, LivepatchError) as problem:
+        raise _unwritten(outcome, problem) from problem
+
+
+def _unwritten(outcome: Outcome, problem: OSError | LivepatchError) -> LivepatchError:
+    why = problem.strerror if isinstance(problem, OSError) else problem.evidence.get("why", problem.message)
+    return LivepatchError(
+        Kind.JOURNAL,
+        f"{outcome.comment} But that could not be written into the host's journal or record ({why}).",
+        remedy="Make room, or see livepatch.verify; keep this answer, livepatch.history may lack the act.",
+        changes=outcome.changes,
+    )

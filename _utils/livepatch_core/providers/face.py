@@ -8,11 +8,12 @@ from typing import Any
 
 from livepatch_core.errors import LivepatchError
 from livepatch_core.host.outcome import Outcome
-from livepatch_core.host.programs import ACT_SECONDS, QUESTION_SECONDS, Run, run
+from livepatch_core.host.programs import ACT_SECONDS, QUESTION_SECONDS, Run, Said, run
 from livepatch_core.host.status import Klp
 from livepatch_core.kernel.attributes import read_text
 from livepatch_core.kernel.environment import other_managers
 from livepatch_core.kernel.identity import read_identity
+from livepatch_core.kernel.patches import read_patches
 from livepatch_core.kernel.roots import RUNNING, Roots
 from livepatch_core.providers import canonical, kernelcare, kgraft, ksplice
 from livepatch_core.providers.found import Found
@@ -83,6 +84,24 @@ def conflicts(klp: Klp, found: Mapping[str, Found], managers: Iterable[str] = ()
     return said
 
 
+def refuse_mixing(site: Site, provider: str) -> None:
+    """KernelCare and anything else must not be brought into one kernel. Raises LivepatchError (conflict)."""
+    at_work = {name for name, one in statuses(site).items() if one.verdict in (*_IN_FORCE, Verdict.UNKNOWN)}
+    if provider == Provider.KERNELCARE:
+        klp = {f"patch {one.name} of the kernel's own livepatch" for one in read_patches(site.roots)}
+        others = at_work - {str(Provider.KERNELCARE)} | klp
+    else:
+        others = at_work & {str(Provider.KERNELCARE)}
+    if others:
+        names = ", ".join(sorted(others))
+        raise LivepatchError(
+            Kind.CONFLICT,
+            f"KernelCare must not be mixed with another live-patch system, and {names} is at work here: "
+            f"{provider} was not asked for anything; nothing was changed.",
+            remedy="Take that out first (a level: livepatch.revert), then ask again.",
+        )
+
+
 _IN_FORCE = (Verdict.PATCHED, Verdict.PATCHING, Verdict.STALLED, Verdict.REVERTING)
 
 
@@ -146,7 +165,10 @@ def _act(
             Kind.UNSUPPORTED, f"{provider} cannot {what} here; nothing was changed.", remedy=remedy
         )
     before = statuses(site).get(str(provider))
-    said = site.run(command, ACT_SECONDS)
+    try:
+        said = site.run(command, ACT_SECONDS)
+    except LivepatchError as problem:  # it hung: what it did meanwhile its system says
+        said = Said(-1, "", str(problem))
     if said is None:
         raise LivepatchError(
             Kind.UNSUPPORTED,
@@ -191,11 +213,23 @@ def _revert_kgraft(site: Site) -> Outcome:
         return Outcome(True, "No kGraft patch is in force.")
     if before.verdict is not Verdict.PATCHED:
         raise LivepatchError(Kind.BUSY, f"{before.reason}; nothing was changed.", remedy="Wait for it.")
-    for patch in reversed(before.patches):
-        kgraft.revert(site.roots, patch)
+    begun: list[str] = []
+    stopped: LivepatchError | None = None
+    try:
+        for patch in reversed(before.patches):
+            kgraft.revert(site.roots, patch)
+            begun.append(patch)
+    except LivepatchError as problem:  # it takes one at a time: the next waits until no task is left to move
+        if not begun:
+            raise
+        stopped = problem
     after = kgraft.status(site.roots)
     changes = {"provider": {"old": _core(before), "new": _core(after)}}
-    return Outcome(True, f"kGraft: {after.reason}.", changes=changes)
+    if stopped is None:
+        return Outcome(True, f"kGraft: {after.reason}.", changes=changes)
+    why = stopped.message.replace("nothing was changed", "nothing more was changed")
+    text = f"kGraft began to revert {', '.join(begun)}. Then: {why} {after.reason}. {stopped.remedy}"
+    return Outcome(False, text, stopped.kind, changes)
 
 
 def _known(provider: str) -> Provider:

@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
 from livepatch_core.errors import LivepatchError
+from livepatch_core.host import calls
 from livepatch_core.host.context import Host
+from livepatch_core.host.programs import Said
 from livepatch_core.host.settings import Settings
 from livepatch_core.providers import acts, face
 from livepatch_core.words import Kind
 from tests.unit.providers.test_face import Host as Underneath
 from tests.unit.providers.test_face import commands
+
+UPDATE = ("kcarectl", "--update")
 
 
 @pytest.fixture
@@ -52,9 +59,60 @@ def test_refused(host: Host, underneath: Underneath, changes: dict[str, object],
     assert underneath.calls == []
 
 
+@pytest.mark.parametrize("damaged", ["journal_file", "record_file"])
+def test_what_could_not_be_written_down_is_not_begun(
+    host: Host, underneath: Underneath, damaged: str
+) -> None:
+    acts.apply(host, underneath.site, order())
+    underneath.calls.clear()
+    getattr(host.settings, damaged).write_text("{}x\n")
+    with pytest.raises(LivepatchError, match="nothing was changed") as caught:
+        acts.apply(host, underneath.site, order())
+    assert caught.value.kind is Kind.JOURNAL
+    assert UPDATE not in underneath.calls
+
+
+def test_a_full_disk_does_not_hide_what_was_done(
+    host: Host, underneath: Underneath, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*arguments: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(acts.journal, "append", full)
+    outcome = calls.concluded(lambda: acts.apply(host, underneath.site, order()), {})
+    assert (outcome.result, outcome.kind) == (False, Kind.JOURNAL)
+    assert "kernelcare: KernelCare says that its patch set is applied" in outcome.comment
+    assert "No space left on device" in outcome.comment
+    assert "nothing was changed" not in outcome.comment
+    assert outcome.changes["provider"]["new"]["verdict"] == "patched"
+
+
+def test_a_client_that_hung_after_it_had_acted(host: Host, underneath: Underneath) -> None:
+    def run(command: Sequence[str], timeout: float) -> Said | None:
+        answer = underneath.run(command, timeout)
+        if tuple(command) == UPDATE:
+            raise LivepatchError(Kind.INTERNAL, "kcarectl --update did not end within 1800 s.")
+        return answer
+
+    underneath.then[UPDATE].update({("kcarectl", "--status"): Said(3, "")})
+    outcome = acts.apply(host, face.Site(underneath.roots, run), order())
+    assert (outcome.result, outcome.kind) == (False, Kind.INTERNAL)
+    assert "did not end within 1800 s" in outcome.comment
+    assert "kernelcare apply" in host.settings.journal_file.read_text()
+
+
+@pytest.mark.parametrize("test", [False, True])
+def test_kernelcare_beside_a_level(host: Host, underneath: Underneath, test: bool) -> None:
+    (underneath.roots.sys / "kernel/livepatch/lp_1").mkdir(parents=True)
+    with pytest.raises(LivepatchError, match="lp_1") as caught:
+        acts.apply(host, underneath.site, order(test=test))
+    assert caught.value.kind is Kind.CONFLICT
+    assert UPDATE not in underneath.calls
+
+
 def test_predicted(host: Host, underneath: Underneath) -> None:
     assert acts.apply(host, underneath.site, order(test=True)).result is None
-    assert underneath.calls == []
+    assert UPDATE not in underneath.calls
     assert not host.settings.journal_file.exists()
 
 

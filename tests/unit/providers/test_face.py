@@ -153,6 +153,61 @@ def test_what_the_system_says_counts_not_the_exit_status(host: Host) -> None:
     assert face.apply(host.site, "kernelcare").document()["result"] is True
 
 
+@pytest.mark.parametrize("provider", ["kernelcare", "ksplice"])
+def test_kernelcare_and_another_are_not_brought_together(host: Host, provider: str) -> None:
+    host.kernelcare(provider != "kernelcare")
+    host.programs[("uptrack-show",)] = Said(0, said.UPTRACK_SHOW if provider == "kernelcare" else "")
+    with pytest.raises(LivepatchError) as caught:
+        face.refuse_mixing(host.site, provider)
+    assert caught.value.kind is Kind.CONFLICT
+    other = "ksplice" if provider == "kernelcare" else "kernelcare"
+    assert f"and {other} is at work here: {provider} was not asked" in caught.value.message
+
+
+def test_kernelcare_is_not_brought_beside_a_livepatch(host: Host) -> None:
+    host.kernelcare(False)
+    face.refuse_mixing(host.site, "kernelcare")
+    (host.roots.sys / "kernel/livepatch/lp_1").mkdir(parents=True)
+    face.refuse_mixing(host.site, "ksplice")
+    with pytest.raises(LivepatchError, match="patch lp_1 of the kernel's own livepatch is at work here"):
+        face.refuse_mixing(host.site, "kernelcare")
+
+
+@pytest.mark.parametrize("first", [True, False])
+def test_a_kgraft_patch_that_has_to_wait_for_the_one_before(
+    host: Host, first: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It reverts one at a time: what was begun is said, and is a change."""
+    base = host.roots.sys / "kernel/kgraft"
+    for name in ("kgraft_patch_1", "kgraft_patch_2"):
+        (base / name).mkdir(parents=True)
+        (base / name / "state").write_text(said.KGRAFT_STATE)
+    (base / "in_progress").write_text("0\n")
+    real, begun = face.kgraft.revert, list[str]()
+
+    def revert(roots: Roots, patch: str) -> None:
+        if first or begun:
+            raise LivepatchError(
+                Kind.BUSY, f"kGraft did not revert {patch}; nothing was changed.", remedy="Wait."
+            )
+        real(roots, patch)
+        begun.append(patch)
+        (base / "in_progress").write_text("1\n")
+
+    monkeypatch.setattr(face.kgraft, "revert", revert)
+    if first:
+        with pytest.raises(LivepatchError, match="nothing was changed"):
+            face.revert(host.site, "kgraft")
+        return
+    done = face.revert(host.site, "kgraft")
+    assert (done.result, done.kind) == (False, Kind.BUSY)
+    assert "began to revert kgraft_patch_2. Then: kGraft did not revert kgraft_patch_1; nothing more was" in (
+        done.comment
+    )
+    assert done.changes["provider"]["old"]["verdict"] == "patched"
+    assert done.changes["provider"]["new"]["verdict"] == "patching"
+
+
 @pytest.mark.parametrize(
     ("state", "supported", "check", "result"),
     [
