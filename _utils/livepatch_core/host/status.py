@@ -95,7 +95,7 @@ def document(host: Host, seen: Seen) -> dict[str, Any]:
         "next_boot": next_boot(host, identity.build_id, seen.record, situation.level),
         "armed": seen.armed,
         "quarantine": [one.document() for one in seen.warded],
-        "last_boot": _last_boot(host),
+        "last_boot": _last_boot(host, identity.boot_id),
         "reboot": _reboot(seen),
         "safeguards": _safeguards(seen.kernel),
         "journal": {"seq": seen.record.journal.seq, "hash": seen.record.journal.hash},
@@ -120,10 +120,9 @@ def brief(host: Host) -> dict[str, Any]:
     """What the beacon compares: reads the kernel and this host's own files, no catalog.
 
     drift: patches that are not ours, promised functions that are not in force, and target modules that are
-    not the build ours was proven against. boot_is_news: whether the
-    boot unit warded a level off in this very boot. last: how the last act under an approval ended. acting:
-    somebody is at it, so that the kernel may be ahead of the record. unasked: as ``unasked``, why alone the
-    verdict is unknown.
+    not the build ours was proven against. boot_is_news: whether the boot unit warded a level off in this very
+    boot. last: how the last act under an approval ended. acting: somebody is at it, so that the kernel may be
+    ahead of the record. unasked: as ``unasked``, why alone the verdict is unknown.
     """
     locks = host.roots.proc / "locks"
     acting = held(host.settings.lock_file, locks)
@@ -131,7 +130,7 @@ def brief(host: Host) -> dict[str, Any]:
     acting = acting or held(host.settings.lock_file, locks)  # one that began during the look
     verdict, reason = glance(seen)
     boot_id = seen.kernel.identity.boot_id
-    last = _last_boot(host) or {}
+    last = _last_boot(host, boot_id) or {}
     missing = [f"{obj}:{function},{position}" for obj, function, position in seen.situation.missing]
     return {
         "verdict": str(verdict),
@@ -358,12 +357,17 @@ def _armed(host: Host) -> dict[str, Any] | None:
     return {"level": found.level, "sha256": found.sha256, "since": found.since, "marks": list(found.marks)}
 
 
-def _last_boot(host: Host) -> dict[str, Any] | None:
-    """What the boot unit reported; None where it never ran."""
+def _last_boot(host: Host, boot_id: str | None) -> dict[str, Any] | None:
+    """What the boot unit reported; None where it never ran. What it said of an earlier boot is no result of
+    this one."""
     try:
-        return read_document(host.settings.boot_file) or None
+        found = read_document(host.settings.boot_file)
     except LivepatchError as problem:
         return {"result": None, "comment": problem.message}
+    if not found or found.get("boot_id") == boot_id:
+        return found or None
+    text = f"The boot unit has not reported in this boot. Of an earlier one it said: {found.get('comment')}"
+    return {**found, "result": None, "comment": text}
 
 
 def _approved(record: Record, kernel: str | None) -> dict[str, Any]:

@@ -181,6 +181,22 @@ def test_status_says_what_the_boot_does(
         assert kept.journal[-1]["authority"]["source"] == "boot"
 
 
+def test_what_the_unit_said_of_an_earlier_boot_is_no_result_of_this_one(kept: World) -> None:
+    """The library was wiped with Salt's cache, so that the unit could not run."""
+    kept.kernel.boot("boot-2")
+    boot.start(kept.host)
+    boot.stop(kept.host)
+    said = status.status(kept.host)["last_boot"]
+    assert (said["result"], said["boot_id"]) == (True, "boot-2")
+    kept.kernel.boot("boot-3")
+    document = status.status(kept.host)
+    assert (document["verdict"], document["last_boot"]["boot_id"]) == ("unpatched", "boot-2")
+    assert document["last_boot"]["result"] is None
+    assert document["last_boot"]["comment"] == (
+        f"The boot unit has not reported in this boot. Of an earlier one it said: {said['comment']}"
+    )
+
+
 def test_each_kernel_build_is_bounded_by_what_was_approved_for_it(kept: World) -> None:
     """Approved: level 1 here, level 2 for another kernel, which is booted; level numbers of two kernels have
     nothing to do with each other."""
