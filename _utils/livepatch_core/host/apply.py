@@ -29,18 +29,21 @@ def apply(host: Host, wish: Wish) -> Outcome:
 
 def _watched(host: Host, wish: Wish) -> Outcome:
     before = health.sample(host, probes.UNREAD)
+    earlier = armed.read_armed(host)
     with contextlib.ExitStack() as stack:
         tail = _open_tail(host, stack)
         outcome = move.locked(host, wish)
-        new = outcome.changes.get("level", {}).get("new")
         found = armed.read_armed(host)
-        if outcome.result is not True or not new or found is None:
+        if found is None or (earlier is not None and found.load == earlier.load):
             return outcome
         before, log = _logs(host, before, tail)
     try:
-        health.remember(host, found.sha256, before)
+        soak.begin(host, found, before)  # also of one that is still in transition: it may end by itself
     except LivepatchError as problem:  # the level is in force: that the disk is full is said beside it
         return dataclasses.replace(outcome, details={**outcome.details, "health_error": problem.message})
+    new = outcome.changes.get("level", {}).get("new")
+    if outcome.result is not True or not new:
+        return outcome
     seen = health.judge(before, health.sample(host, log))
     if seen.verdict is CheckVerdict.FAIL:
         return soak.unhealthy(host, found.name, new, outcome.changes["level"]["old"], seen, outcome)

@@ -22,9 +22,10 @@ from livepatch_core.words import Kind
 
 @dataclass(frozen=True)
 class Armed:
-    """kernel: build-id of the running image. since: seconds since the epoch, for what is compared with the
-    time of files. clock: the same moment by the clock of that boot, which nobody sets. marks: soak checks
-    passed, seconds after the load. persist: whether the level is to be kept over a boot once it is proven."""
+    """kernel: build-id of the running image. since: when it was loaded, in seconds since the epoch, for what
+    is compared with the time of files. clock: when its soak began, by the clock of that boot, which nobody
+    sets. marks: soak checks passed, seconds after that. persist: whether the level is to be kept over a boot
+    once it is proven."""
 
     level: int | None
     name: str
@@ -35,6 +36,11 @@ class Armed:
     clock: float
     marks: tuple[float, ...] = ()
     persist: bool = False
+
+    @property
+    def load(self) -> tuple[str, str, float]:
+        """Which load it is: the same module can be loaded again, in this boot or another one."""
+        return (self.sha256, self.boot_id, self.since)
 
 
 _TYPES: Types = {

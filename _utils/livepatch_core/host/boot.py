@@ -7,7 +7,18 @@ from typing import Any
 
 from livepatch_core.catalog.model import Fix, Level, LevelStatus
 from livepatch_core.errors import LivepatchError
-from livepatch_core.host import armed, change, crash, health, move, nextboot, preflight, quarantine, store
+from livepatch_core.host import (
+    armed,
+    change,
+    crash,
+    health,
+    move,
+    nextboot,
+    preflight,
+    quarantine,
+    soak,
+    store,
+)
 from livepatch_core.host.approval import Source, authority
 from livepatch_core.host.change import Ending
 from livepatch_core.host.context import Host
@@ -60,7 +71,9 @@ def _load_proven(host: Host, kernel: Kernel) -> Outcome:
     done = _load(host, kernel, record, choice.kept)
     details: dict[str, Any] = {}
     try:
-        health.remember(host, choice.kept.sha256, before)
+        found = armed.read_armed(host)
+        if found is not None:
+            soak.begin(host, found, before)
     except LivepatchError as problem:  # as after an apply: the level is in force, this is said beside it
         details = {"health_error": problem.message}
     changed = changes(0, choice.level if done.ending is Ending.COMPLETE else None, (), done.after)

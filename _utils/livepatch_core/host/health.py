@@ -5,13 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from livepatch_core.host.armed import Armed
 from livepatch_core.host.context import Host
 from livepatch_core.host.probes import FAULTS_KEPT, Sample, parse_sample, sample
 from livepatch_core.host.statefile import MISFITS, read_document, unreadable, write_document
 from livepatch_core.kernel.environment import taint_flags
 from livepatch_core.words import CheckVerdict
 
-__all__ = ["Finding", "Health", "baseline", "judge", "remember", "sample"]
+__all__ = ["Finding", "Health", "baseline", "judge", "lacks", "remember", "sample"]
 
 # D: died before (oops or BUG), W: warned, L: soft lockup, B: bad page, M: machine check
 # (Documentation/admin-guide/tainted-kernels.rst). Loading a module sets others; those are no harm.
@@ -63,19 +64,30 @@ def judge(before: Sample, after: Sample) -> Health:
     return Health(tuple(findings))
 
 
-def remember(host: Host, sha256: str, before: Sample) -> None:
-    """Keep the sample from before a load, for the checks during its soak. Raises LivepatchError (journal)."""
-    write_document(host.settings.health_file, {"sha256": sha256, "before": before.document()})
+def remember(host: Host, before: Sample, load: Armed | None) -> None:
+    """Keep the sample that later ones are compared with. load: what was loaded after it, for the checks
+    during its soak. Raises LivepatchError (journal)."""
+    of = list(load.load) if load else None
+    write_document(host.settings.health_file, {"load": of, "before": before.document()})
 
 
-def baseline(host: Host, sha256: str) -> Sample | None:
-    """The sample from before that module was loaded; None when there is none (its process died)."""
+def baseline(host: Host, load: Armed | None) -> Sample | None:
+    """The sample from before ``load``, whichever is kept if that is None; None when there is none: its
+    process died, or the disk was full."""
     path = host.settings.health_file
     document = read_document(path)
+    if "before" not in document or (load is not None and document.get("load") != list(load.load)):
+        return None
     try:
-        return parse_sample(document["before"]) if document.get("sha256") == sha256 else None
+        return parse_sample(document["before"])
     except MISFITS as problem:
         raise unreadable(path, problem) from problem
+
+
+def lacks(before: Sample) -> str:
+    """Why no later sample can be judged by this one, "" if they can."""
+    kernel = (_boot(before, before), _log(before, before), _taint(before, before))
+    return next((one.reason for one in kernel if one.verdict is CheckVerdict.INCONCLUSIVE), "")
 
 
 def _boot(before: Sample, after: Sample) -> Finding:

@@ -17,6 +17,7 @@ from livepatch_core.host.health import Health
 from livepatch_core.host.lock import SOAK, exclusive
 from livepatch_core.host.move import Wish
 from livepatch_core.host.outcome import Outcome, joined
+from livepatch_core.host.probes import Sample
 from livepatch_core.host.settings import OnUnhealthy
 from livepatch_core.host.statefile import read_document, write_document
 from livepatch_core.kernel.identity import read_identity
@@ -43,31 +44,67 @@ def tick(host: Host) -> Outcome:
     if found.name not in states:
         armed.disarm(host)
         return Outcome(True, f"{found.name} is no longer in the kernel: disarmed.")
+    before = health.baseline(host, found)
+    if before is None or health.lacks(before):
+        return _begin_late(host, found)
     at = due(found.marks, host.clock() - found.clock, host.settings.soak)
     if at is None or states[found.name] is not PatchState.PATCHED:
         return Outcome(True, f"{found.name} is under observation; no check is due.")
-    return _check(host, found, at)
+    return _check(host, found, at, before)
+
+
+def begin(host: Host, found: Armed, before: Sample) -> None:
+    """The soak of what was loaded begins now, and is judged by ``before``. The caller holds the host's lock.
+
+    Raises LivepatchError (journal): then the next tick begins it.
+    """
+    armed.write_armed(host, replace(found, clock=host.clock(), marks=()))
+    health.remember(host, before, found)
 
 
 def check_now(host: Host) -> Health:
     """The host now, against what it was before the level in force was loaded."""
     found = armed.read_armed(host)
-    digest = found.sha256 if found else str(read_document(host.settings.health_file).get("sha256", ""))
     now = health.sample(host)
-    return health.judge(health.baseline(host, digest) or now, now)
+    return health.judge(health.baseline(host, found) or now, now)
 
 
-def _check(host: Host, found: Armed, at: float) -> Outcome:
+def _begin_late(host: Host, found: Armed) -> Outcome:
+    """Nothing was kept that it can be judged by: whoever loaded it died, or had no room on the disk."""
+    now = health.sample(host)
+    lacking = health.lacks(now)
+    if lacking:
+        return Outcome(True, f"Inconclusive, {lacking}; the soak of {found.name} has yet to begin.")
+    with exclusive(host.settings.lock_file, SOAK):
+        current = _still(host, found)
+        if current is None:
+            return _overtaken(found)
+        begin(host, current, now)
+    return Outcome(
+        True,
+        f"There was no sample of the host from before {found.name} was loaded to judge it by: one was taken "
+        "now, and its soak begins anew.",
+    )
+
+
+def _check(host: Host, found: Armed, at: float, before: Sample) -> Outcome:
     """The probes are asked without the lock, they may take long; what follows is decided under it, and only
     about what was judged."""
-    before = health.baseline(host, found.sha256)
-    now = health.sample(host)
-    seen = health.judge(before or replace(now, last=None), now)
+    seen = health.judge(before, health.sample(host))
     with exclusive(host.settings.lock_file, SOAK):
-        current = armed.read_armed(host)  # livepatch.persist may have asked for it meanwhile
-        if current is None or replace(current, persist=found.persist) != found:
-            return Outcome(True, f"{found.name} was judged, but is no longer what is under observation.")
-        return _decide(host, current, at, seen)
+        current = _still(host, found)
+        return _overtaken(found) if current is None else _decide(host, current, at, seen)
+
+
+def _still(host: Host, found: Armed) -> Armed | None:
+    """What is armed, if that is still what was found; livepatch.persist may have asked for it meanwhile."""
+    current = armed.read_armed(host)
+    same = current is not None and replace(current, persist=found.persist) == found
+    return current if same else None
+
+
+def _overtaken(found: Armed) -> Outcome:
+    return Outcome(True, f"{found.name} was looked at, but is no longer what is under observation.")
 
 
 def _decide(host: Host, found: Armed, at: float, seen: Health) -> Outcome:

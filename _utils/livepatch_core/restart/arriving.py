@@ -145,7 +145,7 @@ def _health_problem(host: Host, found: Restart) -> LivepatchError | None:
 def _remember(host: Host, before: Sample) -> None:
     kept = read_document(host.settings.health_file).get("before") or {}
     if kept.get("boot_id") != before.boot_id:
-        health.remember(host, "", before)
+        health.remember(host, before, None)
 
 
 def _settle(host: Host) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from livepatch_core.errors import LivepatchError
-from livepatch_core.host import armed, saltcall, soak, unit
+from livepatch_core.host import armed, boot, change, health, persist, saltcall, soak, store, unit
 from livepatch_core.host.apply import apply
 from livepatch_core.host.check_answer import matches
 from livepatch_core.host.context import Host
@@ -23,7 +23,9 @@ from livepatch_core.host.move import Wish
 from livepatch_core.host.outcome import Outcome
 from livepatch_core.host.probes import FAULT, Sample, parse_sample
 from livepatch_core.host.settings import OnUnhealthy
-from livepatch_core.words import CheckVerdict, Kind
+from livepatch_core.words import CheckVerdict, Kind, OnStall
+from tests.unit.host.boundaries import Killed
+from tests.unit.host.fakekernel import BUILD_ID
 from tests.unit.host.world import World
 
 WELL = Sample("boot", 0, 100, (), {"sshd": "active"}, {"site.well": (True, "True")})
@@ -277,6 +279,108 @@ def kmsg(world: World) -> None:
     path = world.host.roots.dev / "kmsg"
     path.parent.mkdir(parents=True, exist_ok=True)
     path.touch()
+
+
+# -- a load of which no sample was kept ----------------------------------------------------------------------
+
+
+def killed_in_its_transition(world: World, level: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever applied the level is gone before its transition ended; the kernel goes on."""
+    with monkeypatch.context() as patch:
+        patch.setattr(change, "watch", killed)
+        with pytest.raises(Killed):
+            apply(world.host, Wish(level=level, reason="a test"))
+    world.kernel.settle()
+
+
+def killed(*_: object) -> None:
+    raise Killed
+
+
+def proven_by_ticks(world: World) -> bool:
+    """Whether a soak that begins now ends well."""
+    for seconds in (61.0, 301.0, 601.0):
+        later(world, seconds)
+        said = soak.tick(world.host)
+        assert said.result is True, said.comment
+    return "counts as proven" in said.comment
+
+
+@pytest.mark.parametrize("restarted", [True, False])
+def test_a_load_is_never_judged_by_the_sample_of_another(
+    world: World, kmsg: None, monkeypatch: pytest.MonkeyPatch, restarted: bool
+) -> None:
+    """Not even of one of the same module: the host was restarted since, or had a fault in between."""
+    assert apply(world.host, Wish(level=1, reason="a test")).result is True
+    if restarted:
+        boot.stop(world.host)
+        world.kernel.boot("boot-2")
+    else:
+        assert world.revert().result is True
+        (world.host.roots.dev / "kmsg").write_text(f"4,7,1,-;{OOPS}\n")
+    killed_in_its_transition(world, 1, monkeypatch)
+    later(world, 61)
+    said = soak.tick(world.host)
+    assert (said.result, world.patches) == (True, ["lp_1"])
+    assert "its soak begins anew" in said.comment
+    assert proven_by_ticks(world)
+
+
+def test_a_restart_under_a_level_that_is_armed_still_shows(world: World, kmsg: None) -> None:
+    """For whoever asks for the health of a host that went down and came back without the level."""
+    assert apply(world.host, Wish(level=1, reason="a test")).result is True
+    world.kernel.boot("boot-2")
+    seen = soak.check_now(world.host)
+    assert (seen.verdict, seen.reason) == (FAIL, "the host was restarted meanwhile")
+
+
+def test_left_in_its_transition_a_level_is_judged_by_what_was_before(world: World, kmsg: None) -> None:
+    world.kernel.stalls.add(("lp_1", True))
+    outcome = apply(world.host, Wish(level=1, reason="a test", on_stall=OnStall.KEEP))
+    assert outcome.kind is Kind.STALLED
+    world.kernel.stalls.clear()
+    world.kernel.settle()
+    (world.host.roots.dev / "kmsg").write_text(f"4,7,1,-;{OOPS}\n")
+    later(world, 61)
+    outcome = soak.tick(world.host)
+    assert (outcome.result, outcome.kind, world.patches) == (False, Kind.HEALTH, [])
+
+
+def test_no_room_for_the_sample(world: World, kmsg: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The level is in force; the soak begins once there is room, and persist tells the truth."""
+
+    def full(path: Path, document: Mapping[str, Any]) -> None:
+        raise LivepatchError(Kind.JOURNAL, f"{path} could not be written (No space left on device).")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(health, "write_document", full)
+        outcome = apply(world.host, Wish(level=1, reason="a test"))
+    assert outcome.result is True
+    assert "No space left" in outcome.details["health_error"]
+    assert persist.persist(world.host).result is True
+    soak.tick(world.host)
+    assert proven_by_ticks(world)
+    assert [one.level for one in store.read_store(world.host, BUILD_ID)] == [1]
+
+
+def test_a_sample_that_nothing_can_be_judged_by(world: World, kmsg: None) -> None:
+    """The kernel's log could not be read then; now it can."""
+    path = world.host.roots.dev / "kmsg"
+    path.unlink()
+    assert apply(world.host, Wish(level=1, reason="a test")).result is True
+    later(world, 61)
+    said = soak.tick(world.host)
+    assert (said.result, "the kernel's log could not be read" in said.comment) == (True, True)
+    path.touch()
+    assert "its soak begins anew" in soak.tick(world.host).comment
+    assert proven_by_ticks(world)
+
+
+def test_a_module_loaded_by_hand_is_not_armed_for_ever(world: World, kmsg: None) -> None:
+    world.options["allow_load"] = True
+    assert world.load(world.levels[1]).result is True
+    soak.tick(world.host)
+    assert proven_by_ticks(world)
 
 
 # -- the timer asks by salt-call -----------------------------------------------------------------------------

@@ -462,13 +462,13 @@ def test_a_service_that_is_not_there_any_more(site: Site, monkeypatch: pytest.Mo
 def test_health_is_measured_by_this_boot_from_then_on(site: Site) -> None:
     site.host.settings.state_dir.mkdir(parents=True, exist_ok=True)
     site.host.settings.health_file.write_text(
-        json.dumps({"sha256": "1" * 64, "before": site.sample(None).document()})
+        json.dumps({"load": ["1" * 64, "boot", 1.0], "before": site.sample(None).document()})
     )
     site.leave()
     site.arrive()
     assert site.finish().result is True
     kept = json.loads(site.host.settings.health_file.read_text())
-    assert (kept["sha256"], kept["before"]["boot_id"]) == ("", "next-boot")
+    assert (kept["load"], kept["before"]["boot_id"]) == (None, "next-boot")
 
 
 def test_by_a_reboot(site: Site) -> None:
