@@ -34,21 +34,32 @@ def due(marks: tuple[float, ...], age: float, soak: float) -> float | None:
 
 
 def tick(host: Host) -> Outcome:
-    """Check what is armed if a check is due. Raises LivepatchError when something could not be read."""
+    """Check what is armed if a check is due. Raises LivepatchError when something could not be read.
+
+    Nothing is changed without the host's lock; an act that has it is no failure, the next tick looks again.
+    """
+    try:
+        return _tick(host)
+    except LivepatchError as error:
+        if error.kind is not Kind.BUSY:
+            raise
+        return Outcome(True, f"{error.message} The next look at what is armed comes after it.")
+
+
+def _tick(host: Host) -> Outcome:
     found = armed.read_armed(host)
     if found is None:
         return Outcome(True, "Nothing is armed.")
     if found.boot_id != read_identity(host.roots).boot_id:
         return Outcome(True, "What is armed is of another boot: the boot unit judges it.")
-    states = {patch.name: patch.state for patch in read_patches(host.roots)}
-    if found.name not in states:
-        armed.disarm(host)
-        return Outcome(True, f"{found.name} is no longer in the kernel: disarmed.")
+    state = _state(host, found)
+    if state is None:
+        return _gone(host, found)
     before = health.baseline(host, found)
     if before is None or health.lacks(before):
         return _begin_late(host, found)
     at = due(found.marks, host.clock() - found.clock, host.settings.soak)
-    if at is None or states[found.name] is not PatchState.PATCHED:
+    if at is None or state is not PatchState.PATCHED:
         return Outcome(True, f"{found.name} is under observation; no check is due.")
     return _check(host, found, at, before)
 
@@ -67,6 +78,20 @@ def check_now(host: Host) -> Health:
     found = armed.read_armed(host)
     now = health.sample(host)
     return health.judge(health.baseline(host, found) or now, now)
+
+
+def _state(host: Host, found: Armed) -> PatchState | None:
+    """None: its patch is not in the kernel."""
+    return next((patch.state for patch in read_patches(host.roots) if patch.name == found.name), None)
+
+
+def _gone(host: Host, found: Armed) -> Outcome:
+    """Not what is being loaded just now: that is armed before its patch is there."""
+    with exclusive(host.settings.lock_file, SOAK):
+        if _still(host, found) is None or _state(host, found) is not None:
+            return _overtaken(found)
+        armed.disarm(host)
+    return Outcome(True, f"{found.name} is no longer in the kernel: disarmed.")
 
 
 def _begin_late(host: Host, found: Armed) -> Outcome:

@@ -23,6 +23,9 @@ from livepatch_core.host.move import Wish
 from livepatch_core.host.outcome import Outcome
 from livepatch_core.host.probes import FAULT, Sample, parse_sample
 from livepatch_core.host.settings import OnUnhealthy
+from livepatch_core.kernel import loading
+from livepatch_core.kernel.patches import Patch, read_patches
+from livepatch_core.kernel.roots import Roots
 from livepatch_core.words import CheckVerdict, Kind, OnStall
 from tests.unit.host.boundaries import Killed
 from tests.unit.host.fakekernel import BUILD_ID
@@ -271,6 +274,60 @@ def test_what_was_judged_is_gone_meanwhile(world: World, kmsg: None) -> None:
     assert outcome.result is True
     assert "no longer" in outcome.comment
     assert world.patches == ["lp_2"]
+
+
+@pytest.fixture
+def loading_takes_long(world: World, monkeypatch: pytest.MonkeyPatch) -> list[Outcome]:
+    """The timer comes while the kernel is at the load: armed already, and without a patch yet."""
+    said: list[Outcome] = []
+
+    def init_module(image: bytes, params: str = "") -> None:
+        said.append(world.outcome(lambda: soak.tick(world.host)))
+        world.kernel.init_module(image, params)
+
+    monkeypatch.setattr(loading, "init_module", init_module)
+    return said
+
+
+def test_what_is_being_loaded_stays_armed(
+    world: World, kmsg: None, loading_takes_long: list[Outcome]
+) -> None:
+    outcome = apply(world.host, Wish(level=1, reason="a test"))
+    (said,) = loading_takes_long
+    assert said.result is True
+    assert "Another livepatch act is under way" in said.comment
+    assert (outcome.result, outcome.details["health"]["verdict"]) == (True, "pass")
+    assert armed.read_armed(world.host) is not None
+    soak.tick(world.host)
+    assert proven_by_ticks(world)
+
+
+def test_another_load_between_two_looks_of_a_tick(
+    world: World, kmsg: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What went is of the past by then; what came instead stays armed."""
+    assert apply(world.host, Wish(level=1, reason="a test")).result is True
+    real = read_patches
+
+    def meanwhile(roots: Roots) -> tuple[Patch, ...]:
+        monkeypatch.setattr(soak, "read_patches", real)
+        assert apply(world.host, Wish(level=2, reason="a test")).result is True
+        return real(roots)
+
+    monkeypatch.setattr(soak, "read_patches", meanwhile)
+    assert "no longer what is under observation" in soak.tick(world.host).comment
+    found = armed.read_armed(world.host)
+    assert found is not None
+    assert found.name == "lp_2"
+
+
+def test_what_has_gone_is_disarmed(world: World, kmsg: None) -> None:
+    """Taken out by somebody else."""
+    assert apply(world.host, Wish(level=1, reason="a test")).result is True
+    world.kernel.write_enabled(world.host.roots, "lp_1", False)
+    world.kernel.settle()
+    assert "is no longer in the kernel: disarmed" in soak.tick(world.host).comment
+    assert armed.read_armed(world.host) is None
 
 
 @pytest.fixture
