@@ -24,7 +24,7 @@ from livepatch_core.kernel.identity import read_identity
 from livepatch_core.kernel.patches import PatchState, read_patches
 from livepatch_core.words import CheckVerdict, Kind
 
-MARKS = (60.0, 300.0)  # seconds after the load; the last check is at the end of the soak
+MARKS = (60.0, 300.0)  # seconds after the soak began; the last check is at the end of the soak
 
 
 def due(marks: tuple[float, ...], age: float, soak: float) -> float | None:
@@ -55,17 +55,21 @@ def _tick(host: Host) -> Outcome:
     state = _state(host, found)
     if state is None:
         return _gone(host, found)
+    if state is not PatchState.PATCHED:
+        return _not_in_force(host, found, state)
     before = health.baseline(host, found)
     if before is None or health.lacks(before):
         return _begin_late(host, found)
     at = due(found.marks, host.clock() - found.clock, host.settings.soak)
-    if at is None or state is not PatchState.PATCHED:
+    if at is None:
         return Outcome(True, f"{found.name} is under observation; no check is due.")
     return _check(host, found, at, before)
 
 
 def begin(host: Host, found: Armed, before: Sample) -> None:
-    """The soak of what was loaded begins now, and is judged by ``before``. The caller holds the host's lock.
+    """The soak of what was loaded begins now, and is judged by ``before``. The caller holds the host's lock,
+    and has waited for the transition, which may have taken longer than a soak; one that he left running
+    delays it (``_not_in_force``).
 
     Raises LivepatchError (journal): then the next tick begins it.
     """
@@ -92,6 +96,16 @@ def _gone(host: Host, found: Armed) -> Outcome:
             return _overtaken(found)
         armed.disarm(host)
     return Outcome(True, f"{found.name} is no longer in the kernel: disarmed.")
+
+
+def _not_in_force(host: Host, found: Armed, state: PatchState) -> Outcome:
+    """A level proves itself where every task runs it; until then each tick sets the beginning anew."""
+    with exclusive(host.settings.lock_file, SOAK):
+        current = _still(host, found)
+        if current is None or _state(host, found) is not state:
+            return _overtaken(found)
+        armed.write_armed(host, replace(current, clock=host.clock(), marks=()))
+    return Outcome(True, f"{found.name} is {state}; its soak begins when that has ended.")
 
 
 def _begin_late(host: Host, found: Armed) -> Outcome:

@@ -338,6 +338,53 @@ def kmsg(world: World) -> None:
     path.touch()
 
 
+# -- a transition that takes its time ------------------------------------------------------------------------
+
+
+def waited_for(world: World, act: Callable[[Host], Outcome], seconds: float) -> Outcome:
+    """An act that waits until the transition of level 1 ends by itself."""
+    world.options.update(patience=2 * seconds, on_stall=OnStall.WAIT)
+    world.kernel.stalls.add(("lp_1", True))
+    end = world.kernel.seconds + seconds
+
+    def pause(_: float) -> None:
+        later(world, 5.0)
+        if world.kernel.seconds >= end:
+            world.kernel.stalls.clear()
+        world.kernel.tick()
+
+    return act(replace(world.host, pause=pause))
+
+
+@pytest.mark.parametrize("at_boot", [False, True])
+def test_a_soak_counts_from_the_end_of_the_transition(world: World, kmsg: None, at_boot: bool) -> None:
+    if at_boot:
+        assert world.apply(1).result is True
+        assert persist.persist(world.host).result is True
+        soak.tick(world.host)
+        assert proven_by_ticks(world)
+        world.kernel.boot("boot-2")
+    act = boot.start if at_boot else lambda host: apply(host, Wish(level=1, reason="a test"))
+    assert waited_for(world, act, 2000.0).result is True
+    assert world.patches == ["lp_1"]
+    later(world, 30)
+    assert "no check is due" in soak.tick(world.host).comment
+    assert proven_by_ticks(world)
+
+
+def test_a_soak_begins_when_a_transition_left_running_has_ended(world: World, kmsg: None) -> None:
+    world.kernel.stalls.add(("lp_1", True))
+    apply(world.host, Wish(level=1, reason="a test", on_stall=OnStall.KEEP))
+    for _ in range(20):
+        later(world, 60)
+        assert "lp_1 is patching; its soak begins when that has ended" in soak.tick(world.host).comment
+    world.kernel.stalls.clear()
+    world.kernel.settle()
+    later(world, 30)
+    assert "no check is due" in soak.tick(world.host).comment
+    assert proven_by_ticks(world)
+
+
 # -- a load of which no sample was kept ----------------------------------------------------------------------
 
 
