@@ -17,6 +17,10 @@ __all__ = ["Finding", "Health", "baseline", "judge", "lacks", "remember", "sampl
 # D: died before (oops or BUG), W: warned, L: soft lockup, B: bad page, M: machine check
 # (Documentation/admin-guide/tainted-kernels.rst). Loading a module sets others; those are no harm.
 HARM = frozenset("DWLBM")
+# systemd's words for a unit that does its work (for which `systemctl is-active` exits with 0), and for one on
+# its way from one state to the other: a restart shows them, and so does what systemd starts again and again.
+ACTIVE = frozenset({"active", "reloading", "refreshing"})
+ON_ITS_WAY = frozenset({"activating", "deactivating"})
 
 
 @dataclass(frozen=True)
@@ -56,10 +60,11 @@ class Health:
         return {"verdict": str(self.verdict), "findings": [one.document() for one in self.findings]}
 
 
-def judge(before: Sample, after: Sample) -> Health:
-    """Pure. What was ill before the move is not the move's doing: only what got worse fails."""
+def judge(before: Sample, after: Sample, late: bool = False) -> Health:
+    """Pure. What was ill before the move is not the move's doing: only what got worse fails. late: a restart
+    that was met by chance would be over by now."""
     findings = [_boot(before, after), _log(before, after), _taint(before, after)]
-    findings += [_service(name, before, after) for name in after.services]
+    findings += [_service(name, before, after, late) for name in after.services]
     findings += [_function(name, before, after) for name in after.functions]
     return Health(tuple(findings))
 
@@ -117,15 +122,17 @@ def _taint(before: Sample, after: Sample) -> Finding:
     return Finding("taint", CheckVerdict.PASS, "the kernel got no taint that tells of harm")
 
 
-def _service(name: str, before: Sample, after: Sample) -> Finding:
+def _service(name: str, before: Sample, after: Sample, late: bool) -> Finding:
     now, then = after.services.get(name), before.services.get(name)
     asked = f"service {name}"
     if now is None:
         return Finding(asked, CheckVerdict.INCONCLUSIVE, f"{name} could not be asked for")
-    if now == "active":
-        return Finding(asked, CheckVerdict.PASS, f"{name} is active")
-    if then == "active":
-        return Finding(asked, CheckVerdict.FAIL, f"{name} was active and is {now} now")
+    if now in ACTIVE:
+        return Finding(asked, CheckVerdict.PASS, f"{name} is {now}")
+    if now in ON_ITS_WAY and not late:
+        return Finding(asked, CheckVerdict.INCONCLUSIVE, f"{name} is {now}")
+    if then in ACTIVE:
+        return Finding(asked, CheckVerdict.FAIL, f"{name} was {then} and is {now} now")
     return Finding(asked, CheckVerdict.INCONCLUSIVE, f"{name} is {now}, and was {then} before the move")
 
 
@@ -135,6 +142,8 @@ def _function(name: str, before: Sample, after: Sample) -> Finding:
         return Finding(name, CheckVerdict.INCONCLUSIVE, f"{name} could not be asked: {answer}")
     if good:
         return Finding(name, CheckVerdict.PASS, f"{name} answered as demanded")
-    was_good = before.functions.get(name, (None, ""))[0]
-    verdict = CheckVerdict.INCONCLUSIVE if was_good is False else CheckVerdict.FAIL
-    return Finding(name, verdict, f"{name} answered {answer}", (answer,))
+    was_good, then = before.functions.get(name, (None, "it was not asked"))
+    if was_good:
+        return Finding(name, CheckVerdict.FAIL, f"{name} answered {answer}", (answer,))
+    said = f"{name} answered {answer}, and before the move: {then}"
+    return Finding(name, CheckVerdict.INCONCLUSIVE, said, (answer,))

@@ -25,12 +25,20 @@ from livepatch_core.kernel.patches import PatchState, read_patches
 from livepatch_core.words import CheckVerdict, Kind
 
 MARKS = (60.0, 300.0)  # seconds after the soak began; the last check is at the end of the soak
+# A restart met by chance: 90 s for the stop and as much for the start (systemd-system.conf(5)), and a tick.
+RESTART_SECONDS = 240.0
 
 
 def due(marks: tuple[float, ...], age: float, soak: float) -> float | None:
     """The newest check that is due and was not passed yet, None when none is. Pure."""
     wanted = [one for one in (*MARKS, soak) if one <= min(age, soak)]
     return max(wanted) if wanted and max(wanted) > max(marks, default=0.0) else None
+
+
+def overdue(marks: tuple[float, ...], age: float, soak: float) -> float:
+    """Seconds since the first check that was not passed yet became due. Pure."""
+    left = [one for one in (*MARKS, soak) if one > max(marks, default=0.0)]
+    return age - min(left) if left else 0.0
 
 
 def tick(host: Host) -> Outcome:
@@ -129,7 +137,8 @@ def _begin_late(host: Host, found: Armed) -> Outcome:
 def _check(host: Host, found: Armed, at: float, before: Sample) -> Outcome:
     """The probes are asked without the lock, they may take long; what follows is decided under it, and only
     about what was judged."""
-    seen = health.judge(before, health.sample(host))
+    late = overdue(found.marks, host.clock() - found.clock, host.settings.soak) >= RESTART_SECONDS
+    seen = health.judge(before, health.sample(host), late)
     with exclusive(host.settings.lock_file, SOAK):
         current = _still(host, found)
         return _overtaken(found) if current is None else _decide(host, current, at, seen)

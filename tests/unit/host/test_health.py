@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from livepatch_core.errors import LivepatchError
-from livepatch_core.host import armed, boot, change, health, persist, saltcall, soak, store, unit
+from livepatch_core.host import armed, boot, change, health, persist, probes, saltcall, soak, store, unit
 from livepatch_core.host.apply import apply
 from livepatch_core.host.check_answer import matches
 from livepatch_core.host.context import Host
@@ -49,6 +49,10 @@ FAIL, PASS, UNCLEAR = CheckVerdict.FAIL, CheckVerdict.PASS, CheckVerdict.INCONCL
         ({"taint": (1 << 15) | (1 << 12) | (1 << 13)}, PASS),  # what loading an unsigned livepatch sets
         ({"taint": None}, UNCLEAR),
         ({"services": {"sshd": "failed"}}, FAIL),
+        ({"services": {"sshd": "maintenance"}}, FAIL),
+        ({"services": {"sshd": "reloading"}}, PASS),
+        ({"services": {"sshd": "activating"}}, UNCLEAR),
+        ({"services": {"sshd": "deactivating"}}, UNCLEAR),
         ({"services": {"sshd": None}}, UNCLEAR),
         ({"functions": {"site.well": (False, "no")}}, FAIL),
         ({"functions": {"site.well": (None, "no minion")}}, UNCLEAR),
@@ -67,6 +71,15 @@ def test_a_fault_fails_exactly_when_it_is_new(last: int, number: int) -> None:
 def test_what_was_ill_before_is_not_the_moves_doing() -> None:
     ill = replace(WELL, services={"sshd": "failed"}, functions={"site.well": (False, "no")})
     assert judge(ill, ill).verdict is UNCLEAR
+
+
+@pytest.mark.parametrize("then", [False, None])
+def test_a_function_fails_only_if_it_was_known_to_be_well(then: bool | None) -> None:
+    """At boot nobody can be asked: a network that is lost everywhere must not take every proven level out."""
+    before = replace(WELL, functions={"site.well": (then, "no minion to ask")})
+    after = replace(WELL, functions={"site.well": (False, "no")})
+    assert judge(before, after).verdict is UNCLEAR
+    assert judge(replace(before, functions={}), after).verdict is UNCLEAR
 
 
 def test_a_sample_survives_being_written_down() -> None:
@@ -226,6 +239,48 @@ def test_setting_the_clock_neither_ends_nor_stops_a_soak(world: World, kmsg: Non
     assert "no check is due" in soak.tick(other).comment
     later(world, 901)
     assert "counts as proven" in soak.tick(other).comment
+
+
+@pytest.fixture
+def sshd(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """What systemd says of sshd, from now on the last of these."""
+    said = ["active"]
+    monkeypatch.setattr(probes, "_service", lambda name: said[-1])
+    return said
+
+
+def test_a_service_that_is_restarted_at_the_time_of_a_check(
+    world: World, kmsg: None, sshd: list[str]
+) -> None:
+    """By an upgrade, say; it is asked again a minute later."""
+    world.options["services"] = ("sshd",)
+    apply(world.host, Wish(level=1, reason="a test"))
+    sshd.append("deactivating")
+    later(world, 61)
+    outcome = soak.tick(world.host)
+    assert (outcome.result, world.patches) == (True, ["lp_1"])
+    assert "inconclusive, sshd is deactivating" in outcome.comment
+    sshd.append("reloading")
+    later(world, 60)
+    assert "lp_1 is well" in soak.tick(world.host).comment
+
+
+@pytest.mark.parametrize("after", [0.0, 840.0])
+def test_a_service_that_never_comes_up_again(world: World, kmsg: None, sshd: list[str], after: float) -> None:
+    """systemd starts it again and again, so that it is never said to have failed."""
+    world.options["services"] = ("sshd",)
+    apply(world.host, Wish(level=1, reason="a test"))
+    if after:
+        later(world, after)
+        assert "lp_1 is well" in soak.tick(world.host).comment
+    sshd.append("activating")
+    ticks = 0
+    while world.patches and ticks < 10:
+        later(world, 60)
+        outcome = soak.tick(world.host)
+        ticks += 1
+    assert (outcome.kind, ticks) == (Kind.HEALTH, 5)
+    assert "sshd was active and is activating now" in outcome.comment
 
 
 def test_a_function_that_fails_in_the_soak_reverts(world: World, kmsg: None) -> None:

@@ -450,10 +450,12 @@ def test_the_level_of_the_new_kernel(site: Site, level: Any, kind: Kind | None) 
     assert site.done[-1] == "undrain.all"
 
 
-def test_a_service_that_is_not_there_any_more(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("word", ["failed", "activating"])
+def test_a_service_that_is_not_there_any_more(site: Site, word: str) -> None:
+    """Nor on its way still: the boot has ended."""
     site.leave()
     site.arrive()
-    site.services = {"libvirtd": "failed"}
+    site.services = {"libvirtd": word}
     done = site.finish()
     assert (done.result, done.kind) == (False, Kind.HEALTH) and "libvirtd" in done.comment
     assert site.done[-1] == "undrain.all"
