@@ -17,10 +17,12 @@ from livepatch_core.kernel.attributes import read_int, read_text
 from livepatch_core.words import Kind
 
 # Beginnings of the lines by which the kernel reports a fault (lib/bug.c, kernel/panic.c, arch/*/mm/fault.c,
-# kernel/watchdog.c, kernel/hung_task.c, kernel/rcu/tree_stall.h).
+# kernel/watchdog*.c, arch/powerpc/kernel/watchdog.c, kernel/hung_task.c, and in kernel/rcu tree_stall.h,
+# tree_exp.h and tasks.h).
 FAULT = (
     r"BUG: |WARNING: |Oops|kernel BUG at |Kernel panic|general protection fault|Unable to handle kernel|"
-    r"INFO: task .* blocked for more than|rcu: INFO: .* detected stalls|watchdog: BUG: |unregister_netdevice"
+    r"INFO: task .* blocked for more than|(?:rcu: )?INFO: rcu\w* (?:self-)?detected (?:expedited )?stall|"
+    r"(?:NMI )?watchdog: (?:BUG: |.*[Hh]ard LOCKUP)|unregister_netdevice"
 )
 SERVICE_SECONDS = 20.0
 FAULTS_KEPT = 10

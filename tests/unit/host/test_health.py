@@ -95,14 +95,30 @@ def test_a_sample_survives_being_written_down() -> None:
         "kernel BUG at mm/slub.c:435!",
         "INFO: task kworker/0:1:12 blocked for more than 120 seconds.",
         "rcu: INFO: rcu_preempt detected stalls on CPUs/tasks:",
+        "rcu: INFO: rcu_preempt self-detected stall on CPU",
+        "rcu: INFO: rcu_sched detected expedited stalls on CPUs/tasks: { 3-... } 21 jiffies s: 5 root: 0x8/.",
+        "rcu: INFO: rcu_preempt detected stall, but suppressed full report due to a stuck CSD-lock.",
+        "INFO: rcu_tasks detected stalls on tasks:",
         "watchdog: BUG: soft lockup - CPU#1 stuck for 22s! [x:1]",
+        "NMI watchdog: Watchdog detected hard LOCKUP on cpu 3",  # up to 6.4, kernel/watchdog_hld.c
+        "watchdog: Watchdog detected hard LOCKUP on cpu 3",  # since 6.5, kernel/watchdog.c
+        "watchdog: CPU 3 detected hard LOCKUP on other CPUs 5",  # arch/powerpc/kernel/watchdog.c
+        "watchdog: CPU 3 Hard LOCKUP",
     ],
 )
 def test_lines_that_report_a_fault(line: str) -> None:
     assert re.match(FAULT, line)
 
 
-@pytest.mark.parametrize("line", ["livepatch: 'lp_2': patching complete", "lp: loading out-of-tree module"])
+@pytest.mark.parametrize(
+    "line",
+    [
+        "livepatch: 'lp_2': patching complete",
+        "lp: loading out-of-tree module",
+        "rcu: INFO: Stall ended before state dump start",
+        "NMI watchdog: Enabled. Permanently consumes one hw-PMU counter.",
+    ],
+)
 def test_lines_that_do_not(line: str) -> None:
     assert not re.match(FAULT, line)
 
