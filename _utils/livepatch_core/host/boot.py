@@ -36,10 +36,18 @@ from livepatch_core.kernel.running import Kernel, read_kernel
 from livepatch_core.modulefile.read import read_with_payload
 from livepatch_core.words import Kind
 
+_CAPTURE = Outcome(
+    True,
+    "This kernel was started to save the dump of one that crashed (/proc/vmcore is there): nothing was "
+    "judged, loaded or disarmed. The next boot of a usual kernel judges the crash.",
+)
+
 
 def start(host: Host) -> Outcome:
     """Everything at boot; what came of it is left for the minion in ``boot.json``. Raises nothing that a
     LivepatchError says: a boot must go on."""
+    if crash.saves_dump(host):
+        return _CAPTURE
     kernel = read_kernel(host.roots)
     warded: Warded | None = None
     try:
@@ -54,6 +62,8 @@ def start(host: Host) -> Outcome:
 
 def stop(host: Host) -> Outcome:
     """An orderly shutdown: whatever happens from here on is not the level's doing."""
+    if crash.saves_dump(host):
+        return _CAPTURE
     armed.disarm(host)
     return Outcome(True, "Disarmed for an orderly shutdown.")
 

@@ -20,6 +20,12 @@ TELLING = ("Kernel panic", "BUG:", "Oops", "RIP:", "Call Trace", "general protec
 READ_MAX = 1 << 20
 
 
+def saves_dump(host: Host) -> bool:
+    """Whether this is kdump's capture kernel (admin-guide/kdump/kdump.rst), which may have booted the host's
+    own root: the evidence is not written yet, and what this kernel goes down with is a reset on purpose."""
+    return (host.roots.proc / "vmcore").exists()
+
+
 def breaker(host: Host, boot_id: str) -> Warded | None:
     """Ward off what was armed in another boot; None when nothing was. Disarms only once that is durable.
 

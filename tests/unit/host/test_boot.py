@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import os
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
@@ -17,6 +18,7 @@ from livepatch_core.host import (
     blocks,
     boot,
     byhand,
+    crash,
     move,
     nextboot,
     persist,
@@ -28,6 +30,7 @@ from livepatch_core.host import (
 from livepatch_core.host.byhand import Order
 from livepatch_core.host.journal import JournalState
 from livepatch_core.host.move import Wish
+from livepatch_core.host.quarantine import Ward
 from livepatch_core.host.settings import Policy
 from livepatch_core.host.statefile import read_document
 from livepatch_core.words import Kind
@@ -390,6 +393,36 @@ def test_no_room_in_the_store(kept: World, at: int) -> None:
         assert "No space left" in outcome.comment
     assert kept.patches == ["lp_3"]
     assert persist.persist(kept.host).result is True
+
+
+@pytest.fixture
+def archive(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Where kdump writes to."""
+    path = tmp_path / "crash"
+    path.mkdir()
+    monkeypatch.setattr(crash, "ARCHIVES", (path,))
+    return path
+
+
+def test_a_capture_kernel_judges_and_loads_nothing(kept: World, archive: Path) -> None:
+    """It boots the same root to save the dump of the kernel that crashed, and is reset when it has it: which
+    level the crash is blamed on is for the boot that comes then."""
+    assert kept.apply(approval=kept.approval(3, 3)).result is True
+    found = armed.read_armed(kept.host)
+    kept.kernel.boot("boot-2")
+    vmcore = kept.host.roots.proc / "vmcore"
+    vmcore.touch()
+    for act in (boot.start, boot.stop):
+        outcome = act(kept.host)
+        assert (outcome.result, kept.patches, armed.read_armed(kept.host)) == (True, [], found)
+        assert "started to save the dump of one that crashed (/proc/vmcore is there)" in outcome.comment
+    (archive / "dmesg.202611301200").write_text("Kernel panic - not syncing: as ordered\n")
+    os.utime(archive / "dmesg.202611301200", (kept.host.now(), kept.host.now()))
+    vmcore.unlink()
+    kept.kernel.boot("boot-3")
+    assert boot.start(kept.host).result is True
+    assert kept.patches == ["lp_2"]
+    assert [(one.level, one.ward) for one in quarantine.read_warded(kept.host)] == [(3, Ward.QUARANTINED)]
 
 
 def test_a_full_disk_at_boot(kept: World) -> None:
