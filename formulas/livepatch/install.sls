@@ -45,7 +45,8 @@ livepatch-boot-script:
 
 {#- What the minion goes by: its configuration as it will be, or as it is. #}
 {%- set own = livepatch.config if 'state_dir' in livepatch.config else opts.get('livepatch') or {} %}
-{%- set units = ('livepatch-boot.service', 'livepatch-soak.service', 'livepatch-soak.timer') %}
+{%- set started = ('livepatch-disarm.service', 'livepatch-boot.service', 'livepatch-soak.timer') %}
+{%- set units = started + ('livepatch-soak.service',) %}
 {%- for unit in units %}
 {{ unit }}-file:
   file.managed:
@@ -67,8 +68,8 @@ livepatch-daemon-reload:
       - file: {{ unit }}-file
 {%- endfor %}
 
-# Started too: a unit that is not active is not stopped at shutdown, and stopping it is what disarms.
-{%- for unit in ('livepatch-boot.service', 'livepatch-soak.timer') %}
+# Started too: a unit that is not active is not stopped at shutdown, and stopping livepatch-disarm.service disarms.
+{%- for unit in started %}
 {{ unit }}-enabled:
   service.running:
     - name: {{ unit }}

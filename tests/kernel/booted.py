@@ -13,7 +13,8 @@ from tests.kernel import LIBRARY
 from tests.kernel.patchable import Patchable
 
 FILES = LIBRARY.parent / "formulas/livepatch/files"
-UNITS = ("livepatch-boot.service", "livepatch-soak.service", "livepatch-soak.timer")
+STARTED = ("livepatch-disarm.service", "livepatch-boot.service", "livepatch-soak.timer")
+UNITS = (*STARTED, "livepatch-soak.service")
 PYTHON = "/usr/bin/env PYTHONPATH=/opt/salt/lib /usr/bin/python3 -B"
 RESETS = 8  # one reboot resets the machine up to three times
 SCRIPT_DIR = "/usr/local/lib/livepatch"
@@ -41,9 +42,8 @@ class Booted(Patchable):
             assert "{{" not in text
             guest.put(f"/etc/systemd/system/{unit}", text)
         guest.exec(["systemctl", "daemon-reload"], check=True)
-        enabled = ("livepatch-boot.service", "livepatch-soak.timer")
-        guest.exec(["systemctl", "enable", *enabled], timeout=120, check=True)
-        guest.exec(["systemctl", "start", *enabled], timeout=120, check=True)
+        guest.exec(["systemctl", "enable", *STARTED], timeout=120, check=True)
+        guest.exec(["systemctl", "start", *STARTED], timeout=120, check=True)
 
     def ask(self, verb: str, within: float = 300, **arguments: Any) -> Any:
         return super().ask(verb, within, settings=self.options, **arguments)

@@ -31,6 +31,16 @@ def test_over_reboot_crash_and_power_cut(systemd_guest: SystemdGuests, modules: 
     assert status["level"] == 1
     assert "Level 1 was loaded at boot" in status["last_boot"]["comment"]
 
+    # the boot unit fails, and a level is applied later: an orderly shutdown is one all the same
+    guest.put("/var/lib/livepatch/blocks.json", "{torn")
+    guest.reboot()
+    host.until("systemctl is-failed livepatch-boot.service")
+    guest.exec(["rm", "/var/lib/livepatch/blocks.json"], check=True)
+    assert host.to_level(1)["result"] is True
+    guest.reboot()
+    status = host.booted()
+    assert (status["level"], status["quarantine"]) == (1, [])
+
     host.proven(2)
     assert host.status()["next_boot"]["level"] == 2
 

@@ -22,15 +22,15 @@ Modules = Callable[..., Any]
 Render = Callable[..., dict[str, dict[str, Any]]]
 FORMULA = "formulas/livepatch"
 SYSTEMD = {"init": "systemd", "os_family": "Debian", "pythonexecutable": "/opt/venv/bin/python3"}
-UNITS = {"livepatch-boot.service", "livepatch-soak.service", "livepatch-soak.timer"}
+STARTED = {"livepatch-boot.service", "livepatch-disarm.service", "livepatch-soak.timer"}
+UNITS = {*STARTED, "livepatch-soak.service"}
 CALLED = {
     "livepatch-pyelftools": "cmd.run",
     "livepatch-minion-config": "file.serialize",
     "livepatch-boot-script": "file.managed",
     **{f"{unit}-file": "file.managed" for unit in UNITS},
     "livepatch-daemon-reload": "cmd.run",
-    "livepatch-boot.service-enabled": "service.running",
-    "livepatch-soak.timer-enabled": "service.running",
+    **{f"{unit}-enabled": "service.running" for unit in STARTED},
     "livepatch-level": "livepatch.applied",
     "livepatch-kept": "livepatch.persisted",
     "livepatch-restart-minion": "cmd.run",
@@ -157,7 +157,7 @@ def test_requisites_hold(modules: Modules) -> None:
 def test_every_source_is_served(modules: Modules, render: Render, repo: Path) -> None:
     chunks = render("livepatch.install", {})
     sources = [chunk["source"] for chunk in chunks.values() if "source" in chunk]
-    assert len(sources) == 4
+    assert len(sources) == 5
     fetch = modules()["cp.cache_file"]
     assert all(fetch(source) for source in sources)
     # and every file of the formula is asked of the file server or read by a test here
@@ -179,10 +179,11 @@ def test_units(modules: Modules, render: Render, tmp_path: Path) -> None:
         chunk = chunks[f"{unit}-file"]
         text = Path(fetch(chunk["source"], str(tmp_path / unit), context=chunk["context"])).read_text()
         assert "{{" not in text
-        program = "ExecStart=/opt/p /opt/s/livepatch-boot.py --library /srv/cache/extmods/utils "
+        program = "=/opt/p /opt/s/livepatch-boot.py --library /srv/cache/extmods/utils "
         assert unit.endswith(".timer") or program in text
         where = {
             "livepatch-boot.service": "RequiresMountsFor=/srv/state /srv/cache/extmods\n",
+            "livepatch-disarm.service": "RequiresMountsFor=/srv/state /srv/cache/extmods\n",
             "livepatch-soak.service": "ConditionPathExists=/srv/state/armed.json\n",
         }
         assert where.get(unit, "") in text
