@@ -130,6 +130,7 @@ def new_intent(
         reason,
         evidence,
         authority=authority,
+        clock=host.clock(),
     )
 
 

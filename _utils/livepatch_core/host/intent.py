@@ -29,7 +29,8 @@ class Intent:
     before: names of the patches there. began: as Host.timestamp gives it. evidence: what has to be known
     even if the process dies in the act (of force: the stragglers and their stacks). undone: the act is known
     to have begun and to be, or to have been, taken back; afterwards the kernel does not show that any more.
-    authority: by what right (approval.authority).
+    authority: by what right (approval.authority). clock: when it began by the clock of that boot, which
+    nobody sets.
     """
 
     id: str
@@ -46,6 +47,7 @@ class Intent:
     evidence: tuple[str, ...] = ()
     undone: bool = False
     authority: Mapping[str, Any] = field(default_factory=dict)
+    clock: float | None = None
 
     def document(self) -> dict[str, Any]:
         plain = {"act": str(self.act), "before": list(self.before), "who": dict(self.who)}

@@ -283,6 +283,7 @@ _INTENT: Types = {
     "began": (str,),
     "target": (bool,),
     "undone": (bool,),
+    "clock": (float, int, _ABSENT),
 }
 _LOADED: Types = {
     "name": (str,),

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
 from typing import Any
 
 import livepatch_core
@@ -328,17 +327,13 @@ def _age(host: Host, record: Record, situation: Situation, boot_id: str | None) 
     if patch is None:
         return None
     began = _began(host, record.intent, patch.name, boot_id)
-    if began is None:
-        return None
-    try:
-        return max(0.0, host.now() - datetime.fromisoformat(began.replace("Z", "+00:00")).timestamp())
-    except ValueError:
-        return None
+    return None if began is None else host.clock() - began
 
 
-def _began(host: Host, intent: Intent | None, patch: str, boot_id: str | None) -> str | None:
+def _began(host: Host, intent: Intent | None, patch: str, boot_id: str | None) -> float | None:
+    """By the clock of this boot: that of the day may be set meanwhile."""
     if intent is not None and intent.patch == patch and intent.boot_id == boot_id:
-        return intent.began
+        return intent.clock
     try:
         last = journal.last_entry(host.settings.journal_file)
     except LivepatchError:
@@ -347,7 +342,7 @@ def _began(host: Host, intent: Intent | None, patch: str, boot_id: str | None) -
         return None
     # One that had ended says nothing of this transition: somebody else began it.
     left_open = last.body.get("ending") in (Ending.IN_TRANSITION, Ending.REVERSE_STALLED)
-    return str(last.body.get("began")) if left_open else None
+    return last.body.get("clock") if left_open else None
 
 
 def _armed(host: Host) -> dict[str, Any] | None:

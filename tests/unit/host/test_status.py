@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from livepatch_core.errors import LivepatchError
 from livepatch_core.host import persist, status
+from livepatch_core.host.intent import Intent
 from livepatch_core.host.record import ByHand, Loaded, Record
 from livepatch_core.host.situation import Situation, situate
 from livepatch_core.host.status import Seen, judge
@@ -315,6 +316,28 @@ def test_a_transition_left_running_is_stalled_when_it_lasts(world: World) -> Non
     document = status.status(world.host)
     assert document["verdict"] == "stalled"
     assert document["transition_age"] >= 100
+
+
+@pytest.mark.parametrize("set_by", [3600.0, -3600.0])
+def test_setting_the_clock_neither_makes_nor_ends_a_stall(world: World, set_by: float) -> None:
+    world.options["deadline"] = 60.0
+    world.kernel.stalls.add(("lp_1", True))
+    world.apply(1, deadline=0.05, on_stall=OnStall.KEEP)
+    set_ = replace(world.host, now=lambda: world.kernel.seconds + set_by)
+    document = status.status(set_)
+    assert (document["verdict"], document["transition_age"] < 60) == ("patching", True)
+    world.kernel.seconds += 600
+    assert status.status(set_)["verdict"] == "stalled"
+
+
+def test_a_line_of_a_version_that_wrote_no_clock(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    without = Intent.document
+    monkeypatch.setattr(Intent, "document", lambda self: {**without(self), "clock": None})
+    world.kernel.stalls.add(("lp_1", True))
+    world.apply(1, on_stall=OnStall.KEEP)
+    document = status.status(world.host)
+    assert (document["verdict"], document["transition_age"]) == ("patching", None)
+    assert "for a time that is not known" in document["reason"]
 
 
 def test_a_record_that_cannot_be_read_is_said(world: World) -> None:
