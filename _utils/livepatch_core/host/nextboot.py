@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from livepatch_core.errors import LivepatchError
-from livepatch_core.host import blocks, quarantine, store
+from livepatch_core.host import blocks, journal, quarantine, store
+from livepatch_core.host.armed import read_armed
 from livepatch_core.host.context import Host
-from livepatch_core.host.record import Record
+from livepatch_core.host.record import Record, read_record
 from livepatch_core.host.store import Kept
 from livepatch_core.kernel.attributes import read_text
 
@@ -84,9 +85,17 @@ def switched_off(host: Host) -> str:
     return ""
 
 
+def _read_before_a_load(host: Host) -> None:
+    """What else the boot unit loads nothing without. Raises LivepatchError where it cannot be understood."""
+    read_record(host.settings.record_file)  # the record given here may be an empty one instead
+    read_armed(host)
+    journal.last_entry(host.settings.journal_file)
+
+
 def next_boot(host: Host, kernel: str | None, record: Record, level: int | None) -> dict[str, Any]:
     """For status: what the next boot loads, why, and why that is not what runs now."""
     try:
+        _read_before_a_load(host)
         choice = read_choice(host, kernel, record)
     except LivepatchError as problem:
         return {"level": 0, "why": problem.message}

@@ -238,7 +238,9 @@ def test_a_rollback_binds_a_site_that_takes_the_newest(kept: World) -> None:
     assert kept.patches == ["lp_1"]
 
 
-@pytest.mark.parametrize("name", ["blocks_file", "quarantine_file", "record_file", "index"])
+@pytest.mark.parametrize(
+    "name", ["blocks_file", "quarantine_file", "record_file", "armed_file", "journal_file", "index"]
+)
 def test_what_cannot_be_understood_loads_nothing(kept: World, name: str) -> None:
     """It may have forbidden the load; the file is named, and left as it is."""
     path = (
@@ -246,16 +248,24 @@ def test_what_cannot_be_understood_loads_nothing(kept: World, name: str) -> None
         if name == "index"
         else getattr(kept.host.settings, name)
     )
-    path.write_text("{torn")
-    if name != "record_file":  # then status draws on nothing, and says so elsewhere
-        said = next_boot(kept)
-        assert said["level"] == 0
-        assert str(path) in str(said["why"])
     restarted(kept)
+    path.write_text("{torn\n")
+    said = next_boot(kept)
+    assert said["level"] == 0
+    assert str(path) in str(said["why"])
     outcome = boot.start(kept.host)
     assert (outcome.result, outcome.kind, kept.patches) == (False, Kind.JOURNAL, [])
     assert str(path) in outcome.comment
-    assert path.read_text() == "{torn"
+    assert path.read_text() == "{torn\n"
+
+
+@pytest.mark.parametrize("name", ["proven_file", "health_file", "boot_file", "told_file"])
+def test_what_forbids_nothing_hinders_no_boot(kept: World, name: str) -> None:
+    restarted(kept)
+    path: Path = getattr(kept.host.settings, name)
+    path.write_text("{torn")
+    assert next_boot(kept)["level"] == 2
+    assert (boot.start(kept.host).result, kept.patches) == (True, ["lp_2"])
 
 
 def test_the_unit_is_disabled(kept: World) -> None:
