@@ -25,13 +25,21 @@ def failure(last: Change, after: Situation) -> tuple[Kind, str]:
             f"The transition of {patch} ({act}) stalled and was reversed. {who} {now}. See to what held it "
             "up, then ask again.",
         )
+    if last.ending is Ending.OVERSHOT:
+        return (
+            Kind.STALLED,
+            f"The transition of {patch} ended just before it was reversed: it was disabled instead, "
+            f"and {', '.join(last.lost)}, which it had replaced, did not come back. {now}. Apply the level "
+            "that you want.",
+        )
     if last.ending is Ending.REVERSE_STALLED:
+        gone = f" {', '.join(last.lost)} is gone already and does not come back." if last.lost else ""
         return (
             Kind.REVERSE_STALLED,
             f"The transition of {patch} ({act}) stalled, and so did its reversal. {who} The kernel is "
             "still in transition; both old and new code "
-            "are in use, each task in one of them. Let the threads named leave the function (or end them); "
-            "livepatch.wait watches it.",
+            f"are in use, each task in one of them.{gone} Let the threads named leave the function (or end "
+            "them); livepatch.wait watches it.",
         )
     if last.ending is Ending.IN_TRANSITION:
         return (

@@ -23,7 +23,7 @@ from livepatch_core.host.record import Forced, Loaded, Record, write_record
 from livepatch_core.host.situation import is_livepatch
 from livepatch_core.kernel import control, explain, kmsg, loading, modules, reasons, transition
 from livepatch_core.kernel.environment import Environment, read_environment
-from livepatch_core.kernel.patches import in_transition, read_patches
+from livepatch_core.kernel.patches import in_transition, read_patches, read_transition
 from livepatch_core.kernel.running import Kernel
 from livepatch_core.kernel.stragglers import Scan, may_run_in, scan
 from livepatch_core.kernel.transition import Outcome as Waited
@@ -41,11 +41,16 @@ class Ending(Word):
     REVERSED = "reversed"  # back to what it was
     REVERSE_STALLED = "reverse-stalled"  # a reversal that does not end either: still in transition
     IN_TRANSITION = "in-transition"  # left so, as asked
+    OVERSHOT = "overshot"  # it ended just before it was reversed, which then took out what was in force
     TAKEN_BACK = "taken-back"  # somebody else reversed it meanwhile
     CUT_OFF = "cut-off"  # the host was restarted in the act
 
 
-UNDONE = (Ending.REVERSED, Ending.REVERSE_STALLED, Ending.TAKEN_BACK)
+UNDONE = (Ending.REVERSED, Ending.REVERSE_STALLED, Ending.OVERSHOT, Ending.TAKEN_BACK)
+
+
+class EndedFirst(LivepatchError):
+    """A transition that was to be reversed had ended: what is written then disables a patch in force."""
 
 
 @dataclass(frozen=True)
@@ -71,6 +76,11 @@ class Change:
     left: tuple[str, ...] = ()
     log: tuple[str, ...] | None = ()
     record: Record = Record()
+
+    @property
+    def lost(self) -> tuple[str, ...]:
+        """Patches that were there before and are not any more, that of the act aside."""
+        return tuple(sorted({*self.intent.before} - {self.intent.patch, *self.after}))
 
 
 def limits_for(
@@ -169,8 +179,22 @@ def switch(host: Host, record: Record, intent: Intent, limits: Limits, held: Rec
 
 
 def reverse(host: Host, record: Record, intent: Intent, limits: Limits, held: Record) -> Change:
-    """Reverse the transition that is running; one that stalls is left so: there is no third direction."""
-    return switch(host, record, intent, for_reversing(limits), held)
+    """Reverse the transition that is running; one that stalls is left so: there is no third direction.
+
+    Raises EndedFirst when it runs no more.
+    """
+
+    def start() -> None:
+        if not read_transition(host.roots, intent.patch):
+            raise EndedFirst(
+                Kind.ARGUMENT,
+                f"The transition of {intent.patch} ended before it could be reversed; nothing was changed. "
+                f"In the kernel now: {_listed(host)}.",
+                remedy="Name the level to go to (livepatch.revert level=N).",
+            )
+        control.write_enabled(host.roots, intent.patch, intent.target)
+
+    return _act(host, record, held, intent, start, for_reversing(limits))
 
 
 def force(host: Host, record: Record, forced: Forced, intent: Intent, limits: Limits) -> Change:
@@ -203,6 +227,8 @@ def _act(
             start()
         except OSError as error:
             raise _refused(host, record, _explained(host, intent, error, tail.drain())) from error
+        except EndedFirst as error:
+            raise _refused(host, record, error) from error
         try:
             ending, stall = watch(host, undone, intent, limits)
         except OSError as problem:
@@ -237,23 +263,23 @@ def watch(host: Host, record: Record, intent: Intent, limits: Limits) -> tuple[E
     if waited is not Waited.DEADLINE:
         return ending_of(waited), None
     stall = _scan(host, intent.patch, target)
-    if limits.on_stall is OnStall.KEEP:
+    if limits.on_stall is OnStall.REVERSE:
+        _note_undone(host, record, intent)
+    # Seconds have passed in which it may have ended: then the opposite value would take out what is in force.
+    waited = wait_for(host, intent.patch, target, limits.patience if limits.on_stall is OnStall.WAIT else 0.0)
+    if waited is not Waited.DEADLINE:
+        return ending_of(waited), stall
+    if limits.on_stall is not OnStall.REVERSE:
         return Ending.IN_TRANSITION, stall
-    if limits.on_stall is OnStall.WAIT:
-        waited = wait_for(host, intent.patch, target, limits.patience)
-        return (Ending.IN_TRANSITION if waited is Waited.DEADLINE else ending_of(waited)), stall
-    return _reverse(host, record, intent, limits, stall)
+    return _reverse(host, intent, limits, stall)
 
 
-def _reverse(
-    host: Host, record: Record, intent: Intent, limits: Limits, stall: Scan | None
-) -> tuple[Ending, Scan | None]:
+def _reverse(host: Host, intent: Intent, limits: Limits, stall: Scan | None) -> tuple[Ending, Scan | None]:
     """The documented safe cancel: write the opposite value during the transition."""
-    _note_undone(host, record, intent)
     try:
         control.write_enabled(host.roots, intent.patch, not intent.target)
     except OSError as error:
-        # ENOENT, ENODEV, EINVAL: it ended, or somebody else turned it round, in the instant before the write.
+        # ENOENT, ENODEV, EINVAL: a disable ended, or somebody else turned it round, in the instant before.
         if error.errno not in (errno.ENOENT, errno.ENODEV, errno.EINVAL):
             return Ending.IN_TRANSITION, stall
     return watch_back(host, intent, limits, stall)
@@ -289,9 +315,11 @@ def conclude(
     *,
     recovered: bool = False,
 ) -> Change:
-    if ending in (Ending.REVERSED, Ending.TAKEN_BACK):
-        _note_undone(host, record, intent)
     present = _present(host)
+    if _overshot(intent, ending, present):
+        ending = Ending.OVERSHOT
+    if ending in (Ending.REVERSED, Ending.OVERSHOT, Ending.TAKEN_BACK):
+        _note_undone(host, record, intent)
     # The names of an earlier boot say nothing about the modules of this one.
     gone = set() if ending is Ending.CUT_OFF else {*intent.before, intent.patch} - present
     removed, left = remove_modules(host, gone)
@@ -307,6 +335,16 @@ def conclude(
         raise _unwritten(host, change, problem) from problem
     armed.disarm_gone(host, present)
     return dataclasses.replace(change, record=record)
+
+
+def _overshot(intent: Intent, ending: Ending, present: set[str]) -> bool:
+    """Whether the reversal of a load took out more than what was being loaded: between the last look and the
+    write that load had ended, and what it replaced was gone."""
+    if intent.act is Act.LOAD:
+        reversed_ = ending is Ending.REVERSED
+    else:
+        reversed_ = intent.act is Act.REVERSE and not intent.target and ending is Ending.COMPLETE
+    return reversed_ and not present >= {*intent.before} - {intent.patch}
 
 
 def _unwritten(host: Host, change: Change, problem: OSError | LivepatchError) -> LivepatchError:
@@ -400,8 +438,8 @@ def ending_of(waited: Waited) -> Ending:
     return Ending.COMPLETE if waited is Waited.COMPLETE else Ending.TAKEN_BACK
 
 
-def _scan(host: Host, patch: str, target: bool) -> Scan | None:
-    """Who holds the transition up; None when it ended while we looked."""
+def _scan(host: Host, patch: str, target: bool) -> Scan:
+    """Who holds the transition up. It takes seconds on a large host."""
     functions = {
         function.name
         for one in read_patches(host.roots)

@@ -63,7 +63,12 @@ def revert(host: Host, wish: Wish) -> Outcome:
 
 def locked(host: Host, wish: Wish) -> Outcome:
     """``revert`` for a caller that holds the host's lock."""
-    reversed_ = _reverse_running(host, wish)
+    try:
+        reversed_ = _reverse_running(host, wish)
+    except change.EndedFirst:  # who named no level wanted the one from before, which nobody can name now
+        if wish.level is None and wish.approval is None:
+            raise
+        reversed_ = None
     if reversed_ is not None and (
         reversed_.result is not True or (wish.level is None and wish.approval is None)
     ):

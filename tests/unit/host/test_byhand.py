@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
-from livepatch_core.host import byhand
+from livepatch_core.host import byhand, change
 from livepatch_core.host.byhand import Order
+from livepatch_core.kernel import control
 from livepatch_core.words import Kind, OnStall
 from tests.unit.host.boundaries import Killed
 from tests.unit.host.fakekernel import module
@@ -188,6 +189,62 @@ def test_reversed_by_hand_is_held_even_if_the_process_dies_at_once(world: World)
     assert (held.level, held.above_rev) == (1, 2)
     assert world.apply(approval=world.approval(2, 2)).kind is Kind.SUPERSEDED
     assert world.apply(approval=world.approval(3, 2)).result is True
+
+
+def ends_before_it_is_reversed(world: World, monkeypatch: pytest.MonkeyPatch, looked: bool) -> None:
+    """Level 2 is in transition over level 1; it ends before the last look, or in the instant after it."""
+    kernel = world.kernel
+    world.apply(approval=world.approval(1, 1))
+    kernel.stalls.add(("lp_2", True))
+    world.apply(approval=world.approval(2, 2), on_stall=OnStall.KEEP)
+    owner: Any = control if looked else change
+    name = "write_enabled" if looked else "write_record"
+    real = getattr(owner, name)
+
+    def late(*arguments: Any) -> None:
+        kernel.stalls.clear()
+        kernel.settle()
+        real(*arguments)
+
+    monkeypatch.setattr(owner, name, late)
+
+
+def test_what_ended_before_it_was_reversed_stays_in_force(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ends_before_it_is_reversed(world, monkeypatch, looked=False)
+    outcome = world.revert()
+    assert (outcome.result, outcome.kind, outcome.changes) == (False, Kind.ARGUMENT, {})
+    assert "ended before it could be reversed" in outcome.comment
+    assert world.patches == ["lp_2"]
+    assert (world.record.by_hand, world.record.intent) == (None, None)
+    assert world.journal[-1]["act"] == "load"
+
+
+@pytest.mark.parametrize("level", [0, 1, None])
+def test_what_ended_before_it_was_reversed_is_reverted_where_a_level_is_said(
+    world: World, monkeypatch: pytest.MonkeyPatch, level: int | None
+) -> None:
+    ends_before_it_is_reversed(world, monkeypatch, looked=False)
+    outcome = world.revert(level, approval=None if level is not None else world.approval(3, 1))
+    assert outcome.result is True, outcome.comment
+    assert outcome.changes["level"]["old"] == 2
+    assert world.patches == ([] if level == 0 else ["lp_1"])
+
+
+def test_a_load_that_was_disabled_instead_of_reversed_is_said(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What its operator wants to be at is held all the same: not the level that he wanted to be rid of."""
+    ends_before_it_is_reversed(world, monkeypatch, looked=True)
+    outcome = world.revert()
+    assert (outcome.result, outcome.kind) == (False, Kind.STALLED)
+    assert outcome.changes["level"] == {"old": None, "new": 0}
+    assert "lp_1, which it had replaced, did not come back" in outcome.comment
+    assert world.journal[-1]["ending"] == "overshot"
+    assert (world.patches, dict(world.kernel.modules)) == ([], {})
+    assert world.apply(approval=world.approval(2, 2)).kind is Kind.SUPERSEDED
+    assert world.apply(1).result is True
 
 
 def test_reversing_needs_a_reason_or_an_approval(world: World) -> None:

@@ -6,9 +6,13 @@ import errno
 
 import pytest
 
+from livepatch_core.host import change
 from livepatch_core.host.journal import JournalState
+from livepatch_core.kernel import control
+from livepatch_core.kernel.roots import Roots
+from livepatch_core.kernel.stragglers import Scan
 from livepatch_core.words import Kind, OnStall
-from tests.unit.host.fakekernel import module
+from tests.unit.host.fakekernel import FakeKernel, module
 from tests.unit.host.world import World
 
 
@@ -131,6 +135,60 @@ def test_a_disable_that_ends_before_its_reversal(world: World, monkeypatch: pyte
     assert outcome.result is True
     assert world.patches == []
     assert world.journal[-1]["ending"] == "complete"
+
+
+def let_end(kernel: FakeKernel) -> None:
+    kernel.stalls.clear()
+    kernel.settle()
+
+
+@pytest.mark.parametrize("on_stall", list(OnStall))
+@pytest.mark.parametrize("level", [2, 0])
+def test_it_ends_while_the_stragglers_are_looked_for(
+    world: World, monkeypatch: pytest.MonkeyPatch, on_stall: OnStall, level: int
+) -> None:
+    """That takes seconds; what has ended by then is in force, and is not reversed."""
+    world.apply(1)
+    world.kernel.stalls |= {("lp_2", True), ("lp_1", False)}
+
+    def scan(*_: object, **__: object) -> Scan:
+        let_end(world.kernel)
+        return Scan((), 0, True)
+
+    monkeypatch.setattr(change, "scan", scan)
+    outcome = world.apply(level, on_stall=on_stall)
+    assert (outcome.result, outcome.changes["level"]) == (True, {"old": 1, "new": level}), outcome.comment
+    assert world.patches == ([f"lp_{level}"] if level else [])
+    assert world.journal[-1]["ending"] == "complete"
+
+
+@pytest.mark.parametrize("stalls_too", [False, True])
+def test_a_reversal_that_disables_what_is_in_force_is_said(
+    world: World, monkeypatch: pytest.MonkeyPatch, stalls_too: bool
+) -> None:
+    """In the instant that nobody can close: it ends between the last look and the write."""
+    kernel = world.kernel
+    world.apply(approval=world.approval(1, 1))
+    kernel.stalls.add(("lp_2", True))
+
+    def late(roots: Roots, patch: str, value: bool) -> None:
+        let_end(kernel)
+        kernel.stalls |= {("lp_2", False)} if stalls_too else set()
+        kernel.write_enabled(roots, patch, value)
+
+    monkeypatch.setattr(control, "write_enabled", late)
+    outcome = world.apply(2)
+    assert outcome.result is False
+    assert "lp_1" in outcome.comment
+    assert world.record.by_hand is None
+    if stalls_too:
+        assert outcome.kind is Kind.REVERSE_STALLED
+        return
+    assert (outcome.kind, outcome.changes["level"]) == (Kind.STALLED, {"old": 1, "new": 0})
+    assert "level 0" in outcome.comment
+    assert (world.patches, dict(kernel.modules)) == ([], {})
+    assert world.journal[-1]["ending"] == "overshot"
+    assert world.apply(approval=world.approval(1, 1)).result is True
 
 
 def test_a_reversal_that_is_not_let(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
