@@ -46,7 +46,14 @@ class Ending(Word):
     CUT_OFF = "cut-off"  # the host was restarted in the act
 
 
-UNDONE = (Ending.REVERSED, Ending.REVERSE_STALLED, Ending.OVERSHOT, Ending.TAKEN_BACK)
+# It is not there, or nobody can say whether it ever was: what was told with it does not hold.
+UNDONE = (
+    Ending.REVERSED,
+    Ending.REVERSE_STALLED,
+    Ending.OVERSHOT,
+    Ending.TAKEN_BACK,
+    Ending.CUT_OFF,
+)
 
 
 class EndedFirst(LivepatchError):
@@ -216,12 +223,10 @@ def _act(
     hand and what bounds the next boot are those of ``record``. A reversal that somebody else turned round is
     held all the same: its operator wants to be down there.
     """
-    undone = after
-    if intent.act is not Act.REVERSE:
-        undone = dataclasses.replace(after, by_hand=record.by_hand, bounds=record.bounds)
+    begun = after.begin(intent, after if intent.act is Act.REVERSE else record)
     journal.last_entry(host.settings.journal_file)  # one that cannot be continued refuses the act now
     with _Tail(host) as tail:
-        write_record(host.settings.record_file, dataclasses.replace(after, intent=intent))
+        write_record(host.settings.record_file, begun)
         began = host.clock()
         try:
             start()
@@ -230,17 +235,16 @@ def _act(
         except EndedFirst as error:
             raise _refused(host, record, error) from error
         try:
-            ending, stall = watch(host, undone, intent, limits)
+            ending, stall = watch(host, begun, intent, limits)
         except OSError as problem:
             raise _unwatched(host, intent, problem) from problem
-        kept = undone if ending in UNDONE else after
-        return conclude(host, kept, intent, ending, host.clock() - began, stall, tail)
+        return conclude(host, begun, intent, ending, host.clock() - began, stall, tail)
 
 
 def _refused(host: Host, record: Record, refusal: LivepatchError) -> LivepatchError:
     """The kernel's refusal; a record that cannot be put back keeps the intent, which the next act clears."""
     try:
-        write_record(host.settings.record_file, dataclasses.replace(record, intent=None))
+        write_record(host.settings.record_file, record.end())
     except LivepatchError as problem:
         refusal.evidence["record"] = problem.message
     return refusal
@@ -257,7 +261,7 @@ def _unwatched(host: Host, intent: Intent, problem: OSError) -> LivepatchError:
 
 
 def watch(host: Host, record: Record, intent: Intent, limits: Limits) -> tuple[Ending, Scan | None]:
-    """record: that of a host on which the act is undone, written before it is."""
+    """record: that which was written when the act began."""
     target = intent.target
     waited = wait_for(host, intent.patch, target, limits.deadline)
     if waited is not Waited.DEADLINE:
@@ -329,7 +333,8 @@ def conclude(
         head = journal.append(
             host.settings.journal_file, journal_body(host, change, recovered), record.journal
         )
-        record = dataclasses.replace(record, intent=None, journal=head)
+        record = record.undo() if ending in UNDONE else record.end()
+        record = dataclasses.replace(record, journal=head)
         write_record(host.settings.record_file, record)
     except (OSError, LivepatchError) as problem:
         raise _unwritten(host, change, problem) from problem

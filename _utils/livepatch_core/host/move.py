@@ -210,12 +210,15 @@ def carry_out(host: Host, plan: Plan, wish: Wish, before: Record) -> Outcome:
     limits = change.limits_for(host, plan.kernel.environment, wish.on_stall, wish.deadline)
     record, done = plan.record, list[Change]()
     for step in plan.route.steps:
-        undone = _undone(plan, before, record)
+        there = replace(record, by_hand=plan.record.by_hand, bounds=plan.record.bounds)
+        undone = _undone(plan, before, there)
+        # Of the way up by way of 0 the first step does not bring what is held: the host may go down there.
+        held = there if step is plan.route.steps[-1] else undone
         try:
             if step.kind is StepKind.DISABLE:
-                last = _disable(host, undone, record, plan, step.patch, limits)
+                last = _disable(host, undone, held, plan, step.patch, limits)
             else:
-                last = _load(host, undone, record, plan, limits)
+                last = _load(host, undone, held, plan, limits)
         except LivepatchError as error:
             if not done:
                 raise

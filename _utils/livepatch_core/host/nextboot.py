@@ -68,8 +68,10 @@ def read_choice(host: Host, kernel: str | None, record: Record) -> Choice:
 def bound_of(record: Record, kernel: str) -> int | None:
     """The highest level that this kernel build may have, None where the host was never told one.
 
-    A level by hand outranks the approval until a newer one arrives, at boot as ever.
+    A level by hand outranks the approval until a newer one arrives, at boot as ever. What an act under way
+    was to bring does not count: a boot would cut it off.
     """
+    record = record.undo()
     held = record.by_hand
     if held is not None and held.binds(kernel):
         return held.level

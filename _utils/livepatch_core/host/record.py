@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -76,6 +76,14 @@ class Forced:
 
 
 @dataclass(frozen=True)
+class Told:
+    """What a host was told before an act told it something else: it goes on where that act is undone."""
+
+    by_hand: ByHand | None
+    bounds: Mapping[str, int]
+
+
+@dataclass(frozen=True)
 class Record:
     ledger_id: str = ""
     rev: int = 0
@@ -87,7 +95,31 @@ class Record:
     forced: tuple[Forced, ...] = ()
     journal: Head = Head()  # of the journal when it was last written: shows a journal cut short
     intent: Intent | None = None  # the act under way, or the one that its process did not live to end
+    instead: Told | None = None  # of that act, where its being undone changes what this host was told
     other: Mapping[str, Any] = field(default_factory=dict)  # keys of a newer version, kept as they are
+
+    def begin(self, intent: Intent, undone: Record) -> Record:
+        """The record with the act under way; ``undone``: that of a host on which it came to nothing."""
+        told = Told(undone.by_hand, undone.bounds)
+        same = told == Told(self.by_hand, self.bounds)
+        return dataclasses.replace(self, intent=intent, instead=None if same else told)
+
+    def end(self) -> Record:
+        """The record of a host on which the act under way has ended as it should."""
+        return dataclasses.replace(self, intent=None, instead=None)
+
+    def undo(self) -> Record:
+        """The record of a host on which the act under way came to nothing: what was loaded may have left its
+        module, but what was told with it does not hold."""
+        told = self.instead or self
+        return dataclasses.replace(self.end(), by_hand=told.by_hand, bounds=told.bounds)
+
+    def _also(self, say: Callable[[Record], Record]) -> Told | None:
+        """What is said while an act is under way goes for the host on which it is undone as well."""
+        if self.instead is None:
+            return None
+        undone = say(self.undo())
+        return Told(undone.by_hand, undone.bounds)
 
     def accept(
         self,
@@ -116,6 +148,7 @@ class Record:
             approved=dict(levels),
             bounds=bounds,
             by_hand=held,
+            instead=self._also(lambda undone: undone.accept(ledger_id, rev, digest, levels, since)),
         )
 
     def _held(self) -> dict[str, int]:
@@ -137,7 +170,13 @@ class Record:
         """
         held = self.by_hand and dataclasses.replace(self.by_hand, above_rev=max(rev - 1, 0))
         return dataclasses.replace(
-            self, ledger_id=ledger_id, rev=rev, approval_digest="", approved={}, by_hand=held
+            self,
+            ledger_id=ledger_id,
+            rev=rev,
+            approval_digest="",
+            approved={},
+            by_hand=held,
+            instead=self._also(lambda undone: undone.adopt(ledger_id, rev)),
         )
 
     def hold(self, by_hand: ByHand) -> Record:
@@ -153,7 +192,8 @@ class Record:
         if self.by_hand is None:
             return self
         bounds = {self.by_hand.kernel: self.by_hand.level, **self.bounds}
-        return dataclasses.replace(self, by_hand=None, bounds=bounds)
+        instead = self._also(lambda undone: undone.unhold())
+        return dataclasses.replace(self, by_hand=None, bounds=bounds, instead=instead)
 
     def with_loaded(self, loaded: Loaded) -> Record:
         """``loaded`` added; entries of earlier boots and of the same name go."""
@@ -217,6 +257,7 @@ def write_record(path: Path, record: Record) -> None:
         forced=[dataclasses.asdict(one) for one in record.forced],
         journal=dataclasses.asdict(record.journal),
         intent=record.intent.document() if record.intent else None,
+        instead=dataclasses.asdict(record.instead) if record.instead else None,
     )
     other = document.pop("other")
     try:
@@ -236,8 +277,9 @@ def _from_document(document: Mapping[str, Any]) -> Record:
     known = {item.name for item in dataclasses.fields(Record)} - {"other"}
     other = {key: value for key, value in document.items() if key not in known and key != "schema"}
     values = {key: document[key] for key in known if key in document}
-    by_hand, intent = values.get("by_hand"), values.get("intent")
-    values["by_hand"] = None if by_hand is None else _by_hand(by_hand)
+    intent, instead = values.get("intent"), values.get("instead")
+    values["by_hand"] = _by_hand(values.get("by_hand"))
+    values["instead"] = None if instead is None else _told(**instead)
     values["loaded"] = tuple(_loaded(one) for one in values.get("loaded", ()))
     values["forced"] = tuple(typed(Forced(**one), _FORCED) for one in values.get("forced", ()))
     for key in ("approved", "bounds"):
@@ -247,7 +289,13 @@ def _from_document(document: Mapping[str, Any]) -> Record:
     return typed(Record(**values, other=other), _RECORD)
 
 
-def _by_hand(document: Mapping[str, Any]) -> ByHand:
+def _told(by_hand: Mapping[str, Any] | None, bounds: Mapping[str, Any]) -> Told:
+    return Told(_by_hand(by_hand), _levels(bounds))
+
+
+def _by_hand(document: Mapping[str, Any] | None) -> ByHand | None:
+    if document is None:
+        return None
     freed = document.get("freed", [])
     if not isinstance(freed, list) or not all(isinstance(build, str) for build in freed):
         raise ValueError(f"freed is {freed!r}")

@@ -27,11 +27,13 @@ def resume(host: Host, record: Record, limits: Limits) -> Change | None:
         return None
     last = journal.last_entry(host.settings.journal_file)
     if last is not None and last.body.get("id") == intent.id:  # died between journal and record
-        write_record(host.settings.record_file, dataclasses.replace(record, intent=None, journal=last.head))
+        undone = last.body.get("ending") in change.UNDONE
+        record = record.undo() if undone else record.end()
+        write_record(host.settings.record_file, dataclasses.replace(record, journal=last.head))
         return None
     ending, stall = _what_became(host, record, intent, limits)
     if ending is None:
-        write_record(host.settings.record_file, dataclasses.replace(record, intent=None))
+        write_record(host.settings.record_file, record.undo())
         return None
     return change.conclude(host, record, intent, ending, 0.0, stall, None, recovered=True)
 

@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+import dataclasses
 import errno
-from collections.abc import Callable
+import itertools
+from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 
 from livepatch_core.errors import LivepatchError
-from livepatch_core.host import boot, byhand, nextboot, status
+from livepatch_core.host import boot, byhand, move, nextboot, status
 from livepatch_core.host.approval import Approval, Grant, accept, by_hand, judge, parse_approval
 from livepatch_core.host.byhand import Order
 from livepatch_core.host.record import Record
 from livepatch_core.host.settings import Policy
 from livepatch_core.words import Kind, OnStall
-from tests.unit.host.boundaries import Killed
+from tests.unit.host.boundaries import Boundaries, Killed
+from tests.unit.host.conftest import levels
 from tests.unit.host.fakekernel import BUILD_ID, _note
-from tests.unit.host.world import World
+from tests.unit.host.world import World, build_world
 
 OTHER = "bb" * 20  # the build-id of another kernel
 THIRD = "cc" * 20
@@ -162,8 +166,100 @@ def test_killed_while_it_is_reversed(rolled_back: World, monkeypatch: pytest.Mon
         with pytest.raises(Killed):
             rolled_back.apply(2)
     well_again(rolled_back)
-    assert rolled_back.record.by_hand is None
+    assert next_boot(rolled_back) == 1
     assert booted(rolled_back) == ["lp_1"]
+    assert rolled_back.record.by_hand is None
+
+
+def killed(world: World, at: int, level: int) -> bool:
+    """On the way to ``level``, by hand; False where the act has fewer boundaries."""
+    try:
+        with Boundaries(at).around():
+            world.apply(level)
+    except Killed:
+        return True
+    return False
+
+
+def to_the_latest_moment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, level: int) -> Iterator[World]:
+    """A host at level 1, approved by rev 1, whose process was killed on its way to ``level``: each moment."""
+    for at in itertools.count():
+        world = levels(build_world(tmp_path / str(at), monkeypatch))
+        world.options.update(off_file=tmp_path / "off")
+        with Boundaries(at=1_000_000).around():
+            assert world.apply(approval=world.approval(1, 1)).result is True
+        if not killed(world, at, level):
+            assert at > 8  # the boundaries are met at all
+            return
+        yield world
+
+
+@pytest.mark.parametrize("level", [2, 3])
+def test_a_higher_level_whose_host_went_down_with_it_is_not_held(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, level: int
+) -> None:
+    """Also where the way there leads through 0, and where its patch was in force: nobody can say that now."""
+    for world in to_the_latest_moment(tmp_path, monkeypatch, level):
+        ended = world.journal and world.journal[-1]["patch"] == f"lp_{level}"
+        world.kernel.boot("boot-2")
+        outcome = world.apply(approval=world.approval(1, 1))
+        if ended:  # it was reached, and then the host went down: what was told by hand holds
+            assert outcome.kind is Kind.SUPERSEDED
+            continue
+        assert outcome.result is True, outcome.comment
+        assert (world.patches, world.record.by_hand) == (["lp_1"], None)
+
+
+@pytest.mark.parametrize("level", [2, 3])
+def test_a_higher_level_that_was_not_begun_is_not_held(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, level: int
+) -> None:
+    """Killed before the kernel was told; the host is where the approval wants it, or can go there."""
+    for world in to_the_latest_moment(tmp_path, monkeypatch, level):
+        if ("load", f"lp_{level}") in world.kernel.changed:
+            return
+        assert world.apply(approval=world.approval(1, 1)).result is True
+        assert (world.patches, world.record.by_hand) == (["lp_1"], None)
+
+
+def test_a_higher_level_that_came_into_force_unwatched_is_held(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for world in to_the_latest_moment(tmp_path, monkeypatch, 2):
+        if ("load", "lp_2") not in world.kernel.changed:
+            continue
+        well_again(world)
+        assert world.apply(approval=world.approval(1, 1)).kind is Kind.SUPERSEDED
+        assert world.patches == ["lp_2"]
+        return
+
+
+def in_the_act(world: World) -> None:
+    """A host held at level 1 by hand, at rev 3; killed before the kernel was told of level 2."""
+    assert world.apply(1).result is True
+
+    def die(*_: object) -> None:
+        raise Killed
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("livepatch_core.kernel.loading.init_module", die)
+        with pytest.raises(Killed):
+            world.apply(2)
+
+
+def test_what_is_said_after_a_death_is_not_forgotten_when_the_act_is_undone(rolled_back: World) -> None:
+    in_the_act(rolled_back)
+    assert byhand.unhold(rolled_back.host, ORDER).result is True
+    assert rolled_back.apply(approval=rolled_back.approval(3, 1)).result is True
+    in_the_act(rolled_back)
+    assert byhand.adopt_ledger(rolled_back.host, "ledger-2", 5, ORDER).result is True
+    move.recover(rolled_back.host, rolled_back.record)
+    held = rolled_back.record.by_hand
+    assert held is not None
+    assert (held.level, held.above_rev) == (1, 4)
+    in_the_act(rolled_back)
+    record = accept(both(6, 2), dataclasses.replace(rolled_back.record, ledger_id="a"))
+    assert (record.undo().by_hand, record.undo().bounds) == (None, record.bounds)
 
 
 @pytest.mark.parametrize("level", [0, 1])

@@ -13,7 +13,7 @@ from livepatch_core.errors import LivepatchError
 from livepatch_core.host import journal
 from livepatch_core.host.intent import Act, Intent
 from livepatch_core.host.journal import Head
-from livepatch_core.host.record import ByHand, Forced, Loaded, Record, read_record, write_record
+from livepatch_core.host.record import ByHand, Forced, Loaded, Record, Told, read_record, write_record
 from livepatch_core.words import Kind
 
 TEXT = st.text(max_size=8)
@@ -41,6 +41,7 @@ INTENT = st.builds(
     evidence=st.lists(TEXT, max_size=2).map(tuple),
 )
 LEVELS = st.dictionaries(TEXT, NUMBER, max_size=2)
+BY_HAND = st.none() | st.builds(ByHand, level=NUMBER, above_rev=NUMBER)
 RECORD = st.builds(
     Record,
     ledger_id=TEXT,
@@ -48,11 +49,12 @@ RECORD = st.builds(
     approval_digest=TEXT,
     approved=LEVELS,
     bounds=LEVELS,
-    by_hand=st.none() | st.builds(ByHand, level=NUMBER, above_rev=NUMBER),
+    by_hand=BY_HAND,
     loaded=st.lists(LOADED, max_size=2).map(tuple),
     forced=st.lists(st.builds(Forced), max_size=2).map(tuple),
     journal=st.builds(Head, seq=NUMBER, hash=TEXT),
     intent=st.none() | INTENT,
+    instead=st.none() | st.builds(Told, BY_HAND, LEVELS),
     other=st.dictionaries(st.sampled_from(["new_key", "newer"]), TEXT, max_size=2),
 )
 
@@ -106,6 +108,9 @@ def test_keys_of_a_newer_version_are_kept(tmp_path: Path) -> None:
         '{"forced": [3]}',
         '{"journal": {"seq": "1", "hash": "x"}}',
         '{"journal": null}',
+        '{"instead": {}}',
+        '{"instead": {"by_hand": null, "bounds": {"a": "2"}}}',
+        '{"instead": {"by_hand": {"level": -1}, "bounds": {}}}',
         '{"intent": {"act": "dance"}}',
         '{"intent": "load"}',
         "[" * 100_000,
