@@ -7,7 +7,7 @@ shutdown.
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -25,7 +25,8 @@ class Armed:
     """kernel: build-id of the running image. since: when it was loaded, in seconds since the epoch, for what
     is compared with the time of files. clock: when its soak began, by the clock of that boot, which nobody
     sets. marks: soak checks passed, seconds after that. persist: whether the level is to be kept over a boot
-    once it is proven."""
+    once it is proven. replaced: what was armed in this boot before; it is again if this one comes to
+    nothing."""
 
     level: int | None
     name: str
@@ -36,6 +37,7 @@ class Armed:
     clock: float
     marks: tuple[float, ...] = ()
     persist: bool = False
+    replaced: Armed | None = None
 
     @property
     def load(self) -> tuple[str, str, float]:
@@ -62,17 +64,26 @@ def read_armed(host: Host) -> Armed | None:
     if not document:
         return None
     try:
-        marks = tuple(map(float, document["marks"]))
-        return typed(Armed(**{**document, "marks": marks}), _TYPES)
+        return _parsed(document)
     except MISFITS as problem:
         raise unreadable(host.settings.armed_file, problem) from problem
+
+
+def _parsed(document: Mapping[str, Any]) -> Armed:
+    marks, replaced = tuple(map(float, document["marks"])), document.get("replaced")
+    before = None if replaced is None else _parsed(replaced)
+    return typed(Armed(**{**document, "marks": marks, "replaced": before}), _TYPES)
 
 
 def arm(host: Host, loaded: Loaded) -> None:
     """Durable before it returns. Raises LivepatchError: then nothing may be loaded."""
     kernel = read_identity(host.roots).build_id or ""
+    before = read_armed(host)
+    if before is not None:
+        before = replace(before, replaced=None) if before.boot_id == loaded.boot_id else None
     now, clock = host.now(), host.clock()
-    write_armed(host, Armed(loaded.level, loaded.name, loaded.sha256, kernel, loaded.boot_id, now, clock))
+    armed = Armed(loaded.level, loaded.name, loaded.sha256, kernel, loaded.boot_id, now, clock)
+    write_armed(host, replace(armed, replaced=before))
 
 
 def write_armed(host: Host, armed: Armed) -> None:
@@ -101,7 +112,7 @@ def disarm(host: Host) -> None:
 
 
 def disarm_gone(host: Host, present: Collection[str]) -> None:
-    """Disarm what is no longer in the kernel: it was refused, reversed or reverted.
+    """Stand down what is no longer in the kernel: it was refused, reversed or reverted.
 
     What is of another boot is the crash breaker's. What cannot be done now, the soak timer does later: an
     act that is done must not fail for it.
@@ -110,6 +121,14 @@ def disarm_gone(host: Host, present: Collection[str]) -> None:
         armed = read_armed(host)
         here = armed is not None and armed.boot_id == read_identity(host.roots).boot_id
         if armed is not None and here and armed.name not in present:
-            disarm(host)
+            stand_down(host, armed, present)
     except LivepatchError:
         pass
+
+
+def stand_down(host: Host, armed: Armed, present: Collection[str]) -> None:
+    """``armed`` is gone. What it was to replace goes on with its soak, where that is still in the kernel."""
+    if armed.replaced is not None and armed.replaced.name in present:
+        write_armed(host, armed.replaced)
+    else:
+        disarm(host)

@@ -102,7 +102,7 @@ def _gone(host: Host, found: Armed) -> Outcome:
     with exclusive(host.settings.lock_file, SOAK):
         if _still(host, found) is None or _state(host, found) is not None:
             return _overtaken(found)
-        armed.disarm(host)
+        armed.stand_down(host, found, {patch.name for patch in read_patches(host.roots)})
     return Outcome(True, f"{found.name} is no longer in the kernel: disarmed.")
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,8 +18,11 @@ from livepatch_core.host.apply import apply
 from livepatch_core.host.byhand import Order
 from livepatch_core.host.move import Wish
 from livepatch_core.host.quarantine import Ward, Warded
+from livepatch_core.host.statefile import read_document, write_document
 from livepatch_core.host.store import Kept
+from livepatch_core.kernel import loading
 from livepatch_core.words import Flag, Kind
+from tests.unit.host.boundaries import Killed
 from tests.unit.host.fakekernel import BUILD_ID
 from tests.unit.host.world import World
 
@@ -81,6 +85,80 @@ def test_a_refused_load_is_not_armed(placed: World) -> None:
     placed.kernel.refuses = errno.EINVAL
     assert placed.apply(1).result is False
     assert armed.read_armed(placed.host) is None
+
+
+def in_its_soak(world: World) -> armed.Armed:
+    """Level 1, half through its soak, to be kept after it."""
+    assert world.apply(approval=world.approval(1, 1)).result is True
+    assert persist.persist(world.host).result is True
+    found = armed.read_armed(world.host)
+    assert found is not None
+    return armed.mark(world.host, found, 60.0)
+
+
+def refused(world: World) -> None:
+    world.kernel.refuses = errno.EBUSY
+
+
+def reversed_(world: World) -> None:
+    world.kernel.stalls.add(("lp_2", True))
+
+
+@pytest.mark.parametrize("how", [refused, reversed_])
+def test_a_level_that_did_not_come_leaves_the_soak_of_the_one_in_force(
+    placed: World, how: Callable[[World], None]
+) -> None:
+    before = in_its_soak(placed)
+    how(placed)
+    assert placed.apply(approval=placed.approval(2, 2)).result is False
+    assert placed.patches == ["lp_1"]
+    assert armed.read_armed(placed.host) == before
+    again = persist.persist(placed.host)
+    assert (again.result, again.changes) == (True, {})
+    assert placed.apply(2).result is False, "and once more, by hand"
+    assert armed.read_armed(placed.host) == before
+
+
+def test_a_level_whose_load_was_cut_short_leaves_the_soak_of_the_one_in_force(
+    placed: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = in_its_soak(placed)
+
+    def die(*_: object) -> None:
+        raise Killed
+
+    monkeypatch.setattr(loading, "init_module", die)
+    with pytest.raises(Killed):
+        placed.apply(2)
+    found = armed.read_armed(placed.host)
+    assert found is not None
+    assert (found.name, found.replaced) == ("lp_2", before)
+    soak.tick(placed.host)
+    assert armed.read_armed(placed.host) == before
+
+
+def test_what_was_replaced_is_armed_no_more(placed: World) -> None:
+    in_its_soak(placed)
+    assert placed.apply(approval=placed.approval(2, 2)).result is True
+    assert placed.apply(0).result is True
+    assert armed.read_armed(placed.host) is None
+
+
+def test_what_was_armed_in_another_boot_does_not_come_back(placed: World) -> None:
+    before = in_its_soak(placed)
+    armed.write_armed(placed.host, replace(before, boot_id="another"))
+    armed.arm(placed.host, placed.record.loaded[0])
+    found = armed.read_armed(placed.host)
+    assert found is not None
+    assert found.replaced is None
+
+
+def test_an_older_armed_record_is_read(placed: World) -> None:
+    before = in_its_soak(placed)
+    document = read_document(placed.host.settings.armed_file)
+    del document["replaced"]
+    write_document(placed.host.settings.armed_file, document)
+    assert armed.read_armed(placed.host) == before
 
 
 def kept(level: int) -> Kept:
