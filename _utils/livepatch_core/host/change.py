@@ -23,7 +23,7 @@ from livepatch_core.host.record import Forced, Loaded, Record, write_record
 from livepatch_core.host.situation import is_livepatch
 from livepatch_core.kernel import control, explain, kmsg, loading, modules, reasons, transition
 from livepatch_core.kernel.environment import Environment, read_environment
-from livepatch_core.kernel.patches import in_transition, read_patches, read_transition
+from livepatch_core.kernel.patches import PatchState, in_transition, read_patches, read_transition
 from livepatch_core.kernel.running import Kernel
 from livepatch_core.kernel.stragglers import Scan, may_run_in, scan
 from livepatch_core.kernel.transition import Outcome as Waited
@@ -131,7 +131,7 @@ def new_intent(
     authority: Mapping[str, Any],
     evidence: tuple[str, ...] = (),
 ) -> Intent:
-    before = tuple(one.name for one in read_patches(host.roots))
+    before = _names(host)
     level, sha256 = (loaded.level, loaded.sha256) if loaded else (None, "")
     return Intent(
         uuid.uuid4().hex,
@@ -369,8 +369,14 @@ def _unwritten(host: Host, change: Change, problem: OSError | LivepatchError) ->
     )
 
 
+def _names(host: Host) -> tuple[str, ...]:
+    """The patches that are there; a disabled one is not: its directory goes in an instant, and before 5.1
+    when its module does."""
+    return tuple(one.name for one in read_patches(host.roots) if one.state is not PatchState.DISABLED)
+
+
 def _present(host: Host) -> set[str]:
-    return {one.name for one in read_patches(host.roots)}
+    return set(_names(host))
 
 
 def _listed(host: Host) -> str:

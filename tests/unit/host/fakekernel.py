@@ -72,7 +72,8 @@ class _Patch:
 @dataclass
 class FakeKernel:
     """stalls: (patch, enabled) directions that do not end by themselves. refuses: errno of init_module.
-    takes_back: patches whose loading somebody else turns round.
+    takes_back: patches whose loading somebody else turns round. fades: for so many polls a patch out of force
+    is still shown, at rest and not enabled (klp_free_patch_async leaves the directory to a work item).
 
     changed: what really happened, in order: ("load", name), or "disable", "reverse", "force" and the name.
     """
@@ -84,6 +85,7 @@ class FakeKernel:
     stalls: set[tuple[str, bool]] = field(default_factory=set)
     takes_back: set[str] = field(default_factory=set)
     refuses: int = 0
+    fades: int = 0
     changed: list[tuple[str, str]] = field(default_factory=list)
     seconds: float = 1_000_000.0
 
@@ -174,6 +176,9 @@ class FakeKernel:
             if name in self.takes_back and patch.transition and patch.enabled:
                 patch.enabled, patch.polls = False, 0
                 self._show()
+            if not patch.transition and not patch.enabled:
+                self._fade(name, patch)
+                continue
             if not patch.transition or (name, patch.enabled) in self.stalls:
                 continue
             patch.polls += 1
@@ -188,10 +193,18 @@ class FakeKernel:
 
     def _end(self, name: str, patch: _Patch) -> None:
         patch.transition = False
-        if not patch.enabled:
+        gone = [name]
+        if patch.enabled:
+            gone = [one for one in self.patches if one != name] if patch.module.replace else []
+        for one in gone:
+            self.patches[one].enabled, self.patches[one].polls = False, 0
+            self._fade(one, self.patches[one])
+
+    def _fade(self, name: str, patch: _Patch) -> None:
+        patch.polls += 1
+        if patch.polls > self.fades:
             del self.patches[name]
-        elif patch.module.replace:
-            self.patches = {name: patch}
+            self._show()
 
     def _patch(self, name: str) -> _Patch:
         if name not in self.patches:

@@ -325,6 +325,30 @@ def test_a_module_without_identity_is_refused(world: World) -> None:
     assert world.patches == []
 
 
+@pytest.mark.parametrize("by", ["disable", "replace", "reverse"])
+def test_the_module_of_a_patch_that_is_just_being_freed_is_taken_out(world: World, by: str) -> None:
+    """Its directory outlives its transition by an instant: disabled and at rest."""
+    world.apply(1)
+    world.kernel.fades = 2
+    if by == "reverse":
+        world.kernel.stalls.add(("lp_2", True))
+    outcome = world.apply(0 if by == "disable" else 2)
+    left = {"disable": [], "replace": ["lp_2"], "reverse": ["lp_1"]}[by]
+    assert "left_modules" not in outcome.details
+    assert (world.patches, sorted(world.kernel.modules)) == (left, left)
+    line = world.journal[-1]
+    gone = "lp_2" if by == "reverse" else "lp_1"
+    assert (line["after"], line["removed"], line["left"]) == (left, [gone], [])
+
+
+def test_a_level_of_the_same_name_is_loaded_though_the_old_one_is_just_being_freed(world: World) -> None:
+    world.apply(3)
+    world.publish(2, module("lp_3", build_id="99" * 20))
+    world.kernel.fades = 2
+    assert world.apply(2).result is True
+    assert world.patches == ["lp_3"]
+
+
 def test_a_module_in_which_a_thread_sleeps_stays(world: World) -> None:
     """It would wake up in freed memory; the next load takes the module out."""
     world.apply(1)
