@@ -8,7 +8,7 @@ from __future__ import annotations
 import dataclasses
 
 from livepatch_core.errors import LivepatchError
-from livepatch_core.host import change, move, preflight, quarantine, recovery, store
+from livepatch_core.host import change, crash, move, preflight, quarantine, recovery, store
 from livepatch_core.host.account import account, failure
 from livepatch_core.host.approval import Source
 from livepatch_core.host.context import Host
@@ -47,6 +47,8 @@ def load(host: Host, data: bytes, order: Order) -> Outcome:
         record = read_record(host.settings.record_file)
         record = record if order.test else move.recover(host, record)
         kernel = read_kernel(host.roots)
+        if not order.test:
+            crash.breaker(host, change.boot_of(kernel))
         module, image = read_with_payload(data)
         quarantine.refuse(host, module.sha256)
         facts = gather(host.roots, kernel, module, record)

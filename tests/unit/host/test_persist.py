@@ -23,7 +23,7 @@ from livepatch_core.host.store import Kept
 from livepatch_core.kernel import loading
 from livepatch_core.words import Flag, Kind
 from tests.unit.host.boundaries import Killed
-from tests.unit.host.fakekernel import BUILD_ID
+from tests.unit.host.fakekernel import BUILD_ID, module
 from tests.unit.host.world import World
 
 OTHER = "bb" * 20  # the build-id of another kernel
@@ -308,6 +308,23 @@ def test_what_was_loaded_by_hand_is_released(placed: World, by: str) -> None:
     wanted = 2 if by == "level" else file.sha256
     assert persist.release(placed.host, wanted, Order("rack power")).result is True
     assert placed.apply(2).result is True
+
+
+@pytest.mark.parametrize("test", [True, False])
+def test_a_load_by_hand_judges_the_last_boot_first(placed: World, test: bool) -> None:
+    """Where no boot unit did: arming its module would forget what the host went down with."""
+    placed.options["allow_load"] = True
+    assert placed.apply(2).result is True
+    before = armed.read_armed(placed.host)
+    placed.kernel.boot("boot-2")
+    assert placed.load(placed.levels[2], test=test).kind is (None if test else Kind.QUARANTINED)
+    assert placed.load(module("raw"), test=test).result is (None if test else True)
+    found = armed.read_armed(placed.host)
+    assert found is not None
+    if test:
+        assert (found, quarantine.read_warded(placed.host)) == (before, ())
+    else:
+        assert (found.name, [one.level for one in quarantine.read_warded(placed.host)]) == ("raw", [2])
 
 
 def test_a_release_without_a_catalog(world: World) -> None:
