@@ -217,14 +217,16 @@ def read_record(path: Path) -> Record:
     """The record, or an empty one on a host that never acted.
 
     Raises LivepatchError (journal) when it is there but cannot be understood, or is gone although the
-    journal beside it says that this host has acted: guessing 'never acted' would let a superseded approval
-    win.
+    journal or the levels kept beside it say that this host has acted: guessing 'never acted' would let a
+    superseded approval win, or the boot load what was taken back.
     """
     try:
         text = path.read_bytes()
     except FileNotFoundError:
         if journal.read_bytes(path.with_name(journal.FILE_NAME)):
             raise _unreadable(path, "it is gone, but the journal is there") from None
+        if any(path.with_name("store").glob("*/index.json")):  # of store.py
+            raise _unreadable(path, "it is gone, but levels are kept for the boot") from None
         return Record()
     except OSError as problem:
         raise _unreadable(path, str(problem)) from problem

@@ -300,6 +300,24 @@ def test_a_lost_record_boots_nothing_until_the_host_is_told_again(rolled_back: W
     assert next_boot(rolled_back) == 1
 
 
+@pytest.mark.parametrize("journal_too", [False, True])
+def test_a_lost_record_stops_the_boot(rolled_back: World, journal_too: bool) -> None:
+    """The levels that are kept say that there was one, also where its journal went with it."""
+    assert rolled_back.apply(0).result is True
+    settings = rolled_back.host.settings
+    settings.record_file.unlink()
+    if journal_too:
+        settings.journal_file.unlink()
+    assert status.status(rolled_back.host)["record_error"]
+    boot.stop(rolled_back.host)
+    rolled_back.kernel.boot("boot-2")
+    outcome = boot.start(rolled_back.host)
+    assert (outcome.result, outcome.kind, rolled_back.patches) == (False, Kind.JOURNAL, [])
+    assert byhand.adopt_ledger(rolled_back.host, "ledger-1", 3, ORDER).result is True
+    assert booted(rolled_back) == []
+    assert rolled_back.apply(approval=rolled_back.approval(3, 1)).result is True
+
+
 @pytest.mark.parametrize("how", ["by hand", "newest"])
 def test_after_a_lost_record_every_word_counts(rolled_back: World, how: str) -> None:
     rolled_back.host.settings.record_file.unlink()
