@@ -36,6 +36,7 @@ be read or found; a call that makes no sense raises SaltInvocationError.
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 from collections.abc import Mapping
 from pathlib import Path
@@ -105,7 +106,15 @@ def status(**kwargs):
 
 
 def apply(
-    level=None, reason=None, approval=None, on_stall=None, deadline=None, override=None, test=False, **kwargs
+    level=None,
+    reason=None,
+    approval=None,
+    on_stall=None,
+    deadline=None,
+    override=None,
+    test=False,
+    by_state=False,
+    **kwargs,
 ):
     """
     Bring this host to a level and prove it.
@@ -130,6 +139,9 @@ def apply(
         ``target-build``, ``reliable-stacks``, ``takeover`` (replace a patch that nobody here knows).
     test
         Change nothing; ``changes`` says what would be changed.
+    by_state
+        The level is said by a state, at each of its runs: it holds against what was approved when it was
+        said first with this reason, and no newer approval is undone.
 
     CLI Example:
 
@@ -141,6 +153,7 @@ def apply(
     if level is None and approval is None:
         approval = _approval_in_pillar()
     wish = _wish(level, reason, approval, on_stall, deadline, override, test)
+    wish = dataclasses.replace(wish, by_state=by_state is True)
     return _act("apply", kwargs, lambda host: lastact.noted(host, wish, host_apply.apply))
 
 

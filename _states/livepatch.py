@@ -51,10 +51,12 @@ def applied(
         Any name; nothing is read from it.
     level
         ``approved`` (default): where the host's approval in pillar says. An integer: that level, by hand;
-        needs ``reason``, and holds until this kernel build is approved anew. ``newest``: the newest
-        released level, on minions whose own configuration has ``policy: newest``.
+        needs ``reason``, and holds until this kernel build is approved anew; from then on this state
+        fails (``superseded``) where the host was told another level. ``newest``: the newest released level,
+        on minions whose own configuration has ``policy: newest``.
     reason
-        Why, for a level given as an integer; goes into the host's journal.
+        Why, for a level given as an integer; goes into the host's journal. Another reason makes it a new
+        level by hand, which holds again.
     uncovered
         What it means that the catalog has no level for this kernel build: ``fail`` (default), ``warn`` or
         ``ok``.
@@ -81,7 +83,7 @@ def applied(
         return _state(name, False, "; ".join(wrong) + "; nothing was changed.")
     asked = {"on_stall": on_stall, "deadline": deadline, "override": override}
     if type(level) is int:
-        asked.update(level=level, reason=reason)
+        asked.update(level=level, reason=reason, by_state=True)
     if level == "newest" and (__opts__.get("livepatch") or {}).get("policy") != "newest":
         text = "level newest needs livepatch:policy newest in the minion's own configuration"
         return _state(name, False, f"{text}; nothing was changed.")
@@ -95,7 +97,8 @@ def absent(name, reason=None, on_stall=None, deadline=None):
     name
         Any name.
     reason
-        Why; needed, as this is a level by hand: it holds until this kernel build is approved anew.
+        Why; needed, as this is a level by hand: it holds until this kernel build is approved anew, and as
+        with ``applied`` not again after that, until the reason is another one.
     on_stall, deadline
         As for :py:func:`livepatch.apply`.
 
@@ -105,7 +108,7 @@ def absent(name, reason=None, on_stall=None, deadline=None):
           livepatch.absent:
             - reason: this host is kept as it booted
     """
-    asked = {"level": 0, "reason": reason, "on_stall": on_stall, "deadline": deadline}
+    asked = {"level": 0, "reason": reason, "by_state": True, "on_stall": on_stall, "deadline": deadline}
     return _done(name, "apply", {}, asked)
 
 

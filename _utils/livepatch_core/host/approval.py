@@ -6,6 +6,7 @@ properties that hold for every interleaving are in tests/unit/host/test_approval
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 from collections.abc import Mapping
@@ -184,6 +185,31 @@ def by_hand(level: object, reason: object, record: Record, build_id: str) -> tup
         )
     held = ByHand(level, reason.strip(), record.rev, build_id)
     return Target(level, None, Source.BY_HAND, held.reason), record.hold(held)
+
+
+def by_state(level: int, reason: object, record: Record, build_id: str) -> tuple[Target, Record]:
+    """As ``by_hand``, said by a state at each of its runs: as old as when it was new, so what was approved of
+    this kernel build since then wins. Another level or reason is a new one.
+
+    Raises LivepatchError (superseded) unless the host was told the same since; then nothing is held.
+    """
+    target, _ = by_hand(level, reason, record, build_id)
+    said, held = record.by_state, record.by_hand
+    if said is None or (said.level, said.reason) != (level, target.reason):
+        said = ByHand(level, target.reason, record.rev)
+    record = dataclasses.replace(record, by_state=said)
+    if said.binds(build_id):
+        return target, record.hold(dataclasses.replace(said, kernel=build_id))
+    told = held.level if held is not None and held.binds(build_id) else record.bounds.get(build_id)
+    if told == level:
+        return target, record
+    raise LivepatchError(
+        Kind.SUPERSEDED,
+        f"A state asked for level {level} ({said.reason}) when rev {said.above_rev} was the newest, and "
+        f"this kernel build was approved a level anew since (rev {record.rev} is the newest); nothing was "
+        "changed.",
+        remedy="Take the level out of the state, or change its reason; or give it by hand (livepatch.apply).",
+    )
 
 
 def _hold(why: str) -> LivepatchError:

@@ -18,6 +18,7 @@ from livepatch_core.host.approval import (
     accept,
     authority,
     by_hand,
+    by_state,
     held_by_hand,
     judge,
     parse_approval,
@@ -52,6 +53,7 @@ class Wish:
     deadline: float | None = None
     override: tuple[str, ...] = ()
     test: bool = False
+    by_state: bool = False  # the level is one that a state says at each run
 
 
 @dataclass(frozen=True)
@@ -193,7 +195,8 @@ def make_plan(host: Host, wish: Wish, kernel: Kernel, target: Target, record: Re
 def aim(host: Host, wish: Wish, record: Record, kernel: Kernel) -> tuple[Target, Record]:
     """Where to go, and the record that accepts it: by hand, by approval, or newest where the site says so."""
     if wish.level is not None:
-        return by_hand(wish.level, wish.reason, record, kernel.identity.build_id or "")
+        say = by_state if wish.by_state else by_hand
+        return say(wish.level, wish.reason, record, kernel.identity.build_id or "")
     if wish.approval is None and host.settings.policy is Policy.NEWEST:
         build_id = kernel.identity.build_id or ""
         if record.by_hand is not None and record.by_hand.binds(build_id):

@@ -91,6 +91,9 @@ class Record:
     approved: Mapping[str, int] = field(default_factory=dict)  # what that approval gives each kernel build
     bounds: Mapping[str, int] = field(default_factory=dict)  # by kernel build: the level it was last told
     by_hand: ByHand | None = None
+    by_state: ByHand | None = (
+        None  # the level that a state said last, above the rev there was when it was new
+    )
     loaded: tuple[Loaded, ...] = ()
     forced: tuple[Forced, ...] = ()
     journal: Head = Head()  # of the journal when it was last written: shows a journal cut short
@@ -140,6 +143,7 @@ class Record:
             held = held.without(build for build in levels if since[build] > held.above_rev)
             if not any(map(held.binds, (*bounds, held.kernel) if held.kernel else bounds)):
                 held = None
+        said = self.by_state
         return dataclasses.replace(
             self,
             ledger_id=ledger_id,
@@ -148,6 +152,7 @@ class Record:
             approved=dict(levels),
             bounds=bounds,
             by_hand=held,
+            by_state=said and said.without(build for build in levels if since[build] > said.above_rev),
             instead=self._also(lambda undone: undone.accept(ledger_id, rev, digest, levels, since)),
         )
 
@@ -168,7 +173,10 @@ class Record:
 
         A level set by hand held against revs of the old ledger; now it holds until the new one speaks.
         """
-        held = self.by_hand and dataclasses.replace(self.by_hand, above_rev=max(rev - 1, 0))
+        held, said = (
+            one and dataclasses.replace(one, above_rev=max(rev - 1, 0))
+            for one in (self.by_hand, self.by_state)
+        )
         return dataclasses.replace(
             self,
             ledger_id=ledger_id,
@@ -176,6 +184,7 @@ class Record:
             approval_digest="",
             approved={},
             by_hand=held,
+            by_state=said,
             instead=self._also(lambda undone: undone.adopt(ledger_id, rev)),
         )
 
@@ -255,6 +264,7 @@ def write_record(path: Path, record: Record) -> None:
     document = {item.name: getattr(record, item.name) for item in dataclasses.fields(Record)}
     document.update(
         by_hand=dataclasses.asdict(record.by_hand) if record.by_hand else None,
+        by_state=dataclasses.asdict(record.by_state) if record.by_state else None,
         loaded=[dataclasses.asdict(one) for one in record.loaded],
         forced=[dataclasses.asdict(one) for one in record.forced],
         journal=dataclasses.asdict(record.journal),
@@ -280,7 +290,8 @@ def _from_document(document: Mapping[str, Any]) -> Record:
     other = {key: value for key, value in document.items() if key not in known and key != "schema"}
     values = {key: document[key] for key in known if key in document}
     intent, instead = values.get("intent"), values.get("instead")
-    values["by_hand"] = _by_hand(values.get("by_hand"))
+    for key in ("by_hand", "by_state"):
+        values[key] = _by_hand(values.get(key))
     values["instead"] = None if instead is None else _told(**instead)
     values["loaded"] = tuple(_loaded(one) for one in values.get("loaded", ()))
     values["forced"] = tuple(typed(Forced(**one), _FORCED) for one in values.get("forced", ()))

@@ -12,7 +12,7 @@ import pytest
 
 from livepatch_core.errors import LivepatchError
 from livepatch_core.host import boot, byhand, move, nextboot, status
-from livepatch_core.host.approval import Approval, Grant, accept, by_hand, judge, parse_approval
+from livepatch_core.host.approval import Approval, Grant, accept, by_hand, by_state, judge, parse_approval
 from livepatch_core.host.byhand import Order
 from livepatch_core.host.record import Record
 from livepatch_core.host.settings import Policy
@@ -328,6 +328,71 @@ def test_after_a_lost_record_every_word_counts(rolled_back: World, how: str) -> 
         del rolled_back.levels[3]
     assert rolled_back.apply(1 if how == "by hand" else None).result is True
     assert next_boot(rolled_back) == (1 if how == "by hand" else 2)
+
+
+# -- a level that a state says at each run -------------------------------------------------------------------
+
+
+def sls(record: Record, level: int, build: str = BUILD_ID, reason: str = "as it booted") -> Record:
+    return by_state(level, reason, record, build)[1]
+
+
+@pytest.mark.parametrize("level", [0, 1])
+def test_a_state_holds_against_what_was_approved_before_it(approved: Record, level: int) -> None:
+    record = sls(approved, level)
+    assert refusal(lambda: judge(both(5, 2), record, BUILD_ID)) is Kind.SUPERSEDED
+    assert sls(record, level) == record, "and says nothing new at its next run"
+    record = accept(both(6, 2, OTHER), record)
+    assert bounds(sls(record, level)) == bounds(record) == [level, 2], "one of another kernel is none of this"
+
+
+@pytest.mark.parametrize("level", [0, 1])
+def test_a_state_says_nothing_anew_when_it_is_run_again(approved: Record, level: int) -> None:
+    """The newest approval wins, whatever else was said by hand in between."""
+    record = accept(both(6, 2), sls(approved, level))
+    assert (record.by_hand, bounds(record)) == (None, [2, 2])
+    assert refusal(lambda: sls(record, level)) is Kind.SUPERSEDED
+    _, record = by_hand(3 if level else 1, "a trial", record, BUILD_ID)
+    assert refusal(lambda: sls(record, level)) is Kind.SUPERSEDED
+    record = accept(both(7, 2), record)
+    assert refusal(lambda: sls(record, level)) is Kind.SUPERSEDED
+    assert bounds(sls(record, level, reason="approved too early"))[0] == level, "other words are a new hold"
+
+
+def test_a_state_agrees_with_what_the_host_was_told_since(approved: Record) -> None:
+    record = accept(both(6, 1), sls(approved, 1))
+    assert sls(record, 1) == record, "the approval rules, no hold is made"
+    record = accept(both(7, 2), record)
+    _, record = by_hand(1, "a trial", record, BUILD_ID)
+    assert sls(record, 1) == record, "nor beside that of an operator"
+
+
+def test_a_state_is_outranked_kernel_by_kernel(approved: Record) -> None:
+    record = accept(carried(6, 2, 5, 3), sls(approved, 0))
+    assert refusal(lambda: sls(record, 0, OTHER)) is Kind.SUPERSEDED
+    record = sls(record, 0)
+    assert bounds(record) == [0, 3], "nor does what is held here come back there"
+    record = accept(carried(7, 2, 5, 3), sls(accept(both(5, 2), Record()), 1))
+    assert refusal(lambda: sls(record, 1, OTHER)) is Kind.SUPERSEDED
+    assert bounds(sls(record, 1)) == [1, 3]
+
+
+def test_a_state_holds_until_an_adopted_ledger_speaks(approved: Record) -> None:
+    record = sls(approved, 1).adopt("b", 3)
+    assert sls(record, 1) == record
+    record = accept(Approval("b", 3, {BUILD_ID: Grant(2, "0" * 64)}), record)
+    assert refusal(lambda: sls(record, 1)) is Kind.SUPERSEDED
+
+
+def test_a_state_whose_level_was_not_reached_is_as_old_as_its_word(rolled_back: World) -> None:
+    stalls(rolled_back)
+    assert rolled_back.apply(2, by_state=True).kind is Kind.REVERSED
+    well_again(rolled_back)
+    assert rolled_back.record.by_hand is None
+    assert rolled_back.apply(approval=rolled_back.approval(4, 1)).result is True
+    assert rolled_back.apply(2, by_state=True).kind is Kind.SUPERSEDED
+    assert rolled_back.patches == ["lp_1"]
+    assert rolled_back.apply(2).result is True
 
 
 # -- another kernel ----------------------------------------------------------------------------------------

@@ -54,6 +54,7 @@ RECORD = st.builds(
     forced=st.lists(st.builds(Forced), max_size=2).map(tuple),
     journal=st.builds(Head, seq=NUMBER, hash=TEXT),
     intent=st.none() | INTENT,
+    by_state=BY_HAND,
     instead=st.none() | st.builds(Told, BY_HAND, LEVELS),
     other=st.dictionaries(st.sampled_from(["new_key", "newer"]), TEXT, max_size=2),
 )
@@ -103,6 +104,7 @@ def test_keys_of_a_newer_version_are_kept(tmp_path: Path) -> None:
         '{"bounds": {"a": true}}',
         '{"by_hand": {}}',
         '{"by_hand": {"level": 1, "reason": "r", "above_rev": "9"}}',
+        '{"by_state": {"level": 1, "reason": 3, "above_rev": 9}}',
         '{"loaded": null}',
         '{"loaded": [{"name": "x"}]}',
         '{"forced": [3]}',

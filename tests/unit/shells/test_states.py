@@ -100,6 +100,34 @@ def test_the_second_highstate_leaves_no_trace(minion: Minion) -> None:
     assert (files_of(minion), minion.world.kernel.changed) == (files, changed)
 
 
+@pytest.mark.parametrize("level", [0, 1])
+def test_a_level_in_a_state_does_not_undo_a_later_approval(minion: Minion, level: int) -> None:
+    """It holds what was approved before; from then on the newest approval wins, as everywhere."""
+
+    def highstate(test: bool = False, reason: str = "sls") -> State:
+        states = minion.states(test=test)
+        state: State = states.applied("level", 1, reason) if level else states.absent("nothing", reason)
+        return state
+
+    minion.approve(1, 2)
+    assert minion.module.apply()["result"] is True
+    assert [highstate()["result"] for _ in range(2)] == [True, True]
+    assert minion.module.apply()["kind"] == "superseded"
+    minion.approve(5, 2)
+    assert minion.module.apply()["result"] is True
+    for test in (True, False):
+        state = highstate(test)
+        assert (state["result"], state["changes"]) == (False, {}), state["comment"]
+        assert "approved a level anew since" in state["comment"]
+    assert minion.world.patches == ["lp_2"]
+    minion.approve(6, level)
+    assert minion.module.apply()["result"] is True
+    assert (highstate()["result"], minion.world.record.by_hand) == (True, None)
+    minion.approve(7, 2)
+    assert minion.module.apply()["result"] is True
+    assert highstate(reason="the customer's wish")["changes"]["level"] == {"old": 2, "new": level}
+
+
 @pytest.mark.parametrize(("choice", "result"), [("fail", False), ("warn", True), ("ok", True)])
 def test_a_frozen_host_is_the_users_choice(minion: Minion, choice: str, result: bool) -> None:
     minion.pillar["livepatch"] = {"approval": {"error": "the fleet is frozen", "kind": "frozen"}}
