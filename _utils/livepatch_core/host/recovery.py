@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 
 from livepatch_core.errors import LivepatchError
-from livepatch_core.host import change, journal
+from livepatch_core.host import armed, change, journal
 from livepatch_core.host.change import Change, Ending, Limits
 from livepatch_core.host.context import Host
 from livepatch_core.host.intent import Act, Intent
@@ -29,13 +29,18 @@ def resume(host: Host, record: Record, limits: Limits) -> Change | None:
     if last is not None and last.body.get("id") == intent.id:  # died between journal and record
         undone = last.body.get("ending") in change.UNDONE
         record = record.undo() if undone else record.end()
-        write_record(host.settings.record_file, dataclasses.replace(record, journal=last.head))
+        _settled(host, dataclasses.replace(record, journal=last.head))
         return None
     ending, stall = _what_became(host, record, intent, limits)
     if ending is None:
-        write_record(host.settings.record_file, record.undo())
+        _settled(host, record.undo())
         return None
     return change.conclude(host, record, intent, ending, 0.0, stall, None, recovered=True)
+
+
+def _settled(host: Host, record: Record) -> None:
+    write_record(host.settings.record_file, record)
+    armed.disarm_gone(host, {one.name for one in read_patches(host.roots)})
 
 
 def abandon(host: Host, record: Record, limits: Limits) -> Record:

@@ -119,21 +119,26 @@ def test_a_level_that_did_not_come_leaves_the_soak_of_the_one_in_force(
     assert armed.read_armed(placed.host) == before
 
 
+@pytest.mark.parametrize("who", ["the timer", "the next act"])
 def test_a_level_whose_load_was_cut_short_leaves_the_soak_of_the_one_in_force(
-    placed: World, monkeypatch: pytest.MonkeyPatch
+    placed: World, monkeypatch: pytest.MonkeyPatch, who: str
 ) -> None:
     before = in_its_soak(placed)
 
     def die(*_: object) -> None:
         raise Killed
 
-    monkeypatch.setattr(loading, "init_module", die)
-    with pytest.raises(Killed):
-        placed.apply(2)
+    with monkeypatch.context() as patch:
+        patch.setattr(loading, "init_module", die)
+        with pytest.raises(Killed):
+            placed.apply(2)
     found = armed.read_armed(placed.host)
     assert found is not None
     assert (found.name, found.replaced) == ("lp_2", before)
-    soak.tick(placed.host)
+    if who == "the timer":
+        soak.tick(placed.host)
+    else:
+        assert placed.apply(approval=placed.approval(1, 1)).result is True
     assert armed.read_armed(placed.host) == before
 
 
