@@ -51,9 +51,9 @@ def applied(
         Any name; nothing is read from it.
     level
         ``approved`` (default): where the host's approval in pillar says. An integer: that level, by hand;
-        needs ``reason``, and holds until this kernel build is approved anew; from then on this state
-        fails (``superseded``) where the host was told another level. ``newest``: the newest released level,
-        on minions whose own configuration has ``policy: newest``.
+        needs ``reason``, and holds until this kernel build is approved anew or given another level by hand;
+        from then on this state fails (``superseded``) where the host was told another level. ``newest``:
+        the newest released level, on minions whose own configuration has ``policy: newest``.
     reason
         Why, for a level given as an integer; goes into the host's journal. Another reason makes it a new
         level by hand, which holds again.

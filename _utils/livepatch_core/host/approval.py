@@ -189,20 +189,23 @@ def by_hand(level: object, reason: object, record: Record, build_id: str) -> tup
 
 def by_state(level: int, reason: object, record: Record, build_id: str) -> tuple[Target, Record]:
     """As ``by_hand``, said by a state at each of its runs: as old as when it was new, so what was approved of
-    this kernel build since then wins. Another level or reason is a new one.
+    this kernel build or said by hand since then wins (a revert because of its health is such a word). Another
+    level or reason is a new one.
 
     Raises LivepatchError (superseded) unless the host was told the same since; then nothing is held.
     """
-    target, _ = by_hand(level, reason, record, build_id)
+    target, new = by_hand(level, reason, record, build_id)
     said, held = record.by_state, record.by_hand
+    if held is not None and not held.binds(build_id):
+        held = None
     if said is None or (said.level, said.reason) != (level, target.reason):
-        said = ByHand(level, target.reason, record.rev)
-    record = dataclasses.replace(record, by_state=said)
-    if said.binds(build_id):
+        return target, dataclasses.replace(new, by_state=ByHand(level, target.reason, record.rev))
+    if said.binds(build_id) and (held is None or held.reason == said.reason):
         return target, record.hold(dataclasses.replace(said, kernel=build_id))
-    told = held.level if held is not None and held.binds(build_id) else record.bounds.get(build_id)
-    if told == level:
+    if (held.level if held is not None else record.bounds.get(build_id)) == level:
         return target, record
+    if held is not None:
+        raise held_by_hand(held, f"a state says level {level} ({said.reason}) since before that")
     raise LivepatchError(
         Kind.SUPERSEDED,
         f"A state asked for level {level} ({said.reason}) when rev {said.above_rev} was the newest, and "

@@ -367,6 +367,15 @@ def test_a_state_agrees_with_what_the_host_was_told_since(approved: Record) -> N
     assert sls(record, 1) == record, "nor beside that of an operator"
 
 
+def test_a_word_by_hand_since_outranks_a_state(approved: Record) -> None:
+    """A revert because of the host's health is such a word: no highstate loads that level again."""
+    record = sls(approved, 1)
+    _, record = by_hand(0, "a service has failed", record, BUILD_ID)
+    assert refusal(lambda: sls(record, 1)) is Kind.SUPERSEDED
+    assert bounds(sls(record.unhold(), 1))[0] == 1
+    assert bounds(sls(record, 1, reason="the service is mended"))[0] == 1
+
+
 def test_a_state_is_outranked_kernel_by_kernel(approved: Record) -> None:
     record = accept(carried(6, 2, 5, 3), sls(approved, 0))
     assert refusal(lambda: sls(record, 0, OTHER)) is Kind.SUPERSEDED
