@@ -9,7 +9,7 @@ from livepatch_core.build.correlate import correlate, lost_variables, stands_in
 from livepatch_core.build.equality import Comparer, masked
 from livepatch_core.build.objectfile import FIELD_SIZE
 from livepatch_core.build.refusals import Notice, Refusal, Refused, Warning_
-from livepatch_core.build.special import EXIT, INIT, TABLES, registration
+from livepatch_core.build.special import EXIT, IGNORED, INIT, TABLES, is_unknown, registration
 from livepatch_core.build.unit import Piece, Unit, is_numbered
 
 
@@ -68,7 +68,7 @@ def _records(unit: Unit) -> dict[str, bytes]:
     """What registers something, by section, without what is relocated."""
     found: dict[str, bytes] = {}
     for section in unit.file.sections:
-        if registration(section.name) is not None:
+        if section.allocated and registration(section.name) is not None:
             spans = [(r.offset, r.offset + FIELD_SIZE.get(r.type, 0)) for r in section.relocations]
             found[section.name] = found.get(section.name, b"") + masked(section.data, spans)
     return found
@@ -98,6 +98,7 @@ class _Differ:
         self._check_aliases()
         self._report_gone()
         self._check_statics()
+        self._check_unknown_records()
         return self.result
 
     def _refuse(self, refusal: Refusal, name: str, text: str, remedy: str) -> Refused:
@@ -162,14 +163,31 @@ class _Differ:
                 )
         return constants
 
-    def _is_record(self, section: str) -> bool:
+    def _check_unknown_records(self) -> None:
+        """Refuses changed code that records of an unknown kind are about: places inside of it that the kernel
+        finds by them when it starts (runtime constants, since 6.11).
+        """
+        for number, section in enumerate(self.patched.file.sections):
+            if not (section.allocated and is_unknown(section.name)):
+                continue
+            for reference in self.patched.references_in(number, 0, section.size):
+                piece = self.patched.piece_at(reference.section, reference.position)
+                if not reference.target and piece is not None and piece.name in self.result.changed:
+                    raise self._refuse(
+                        Refusal.SECTION_UNKNOWN,
+                        piece.name,
+                        f"The kernel finds places in its code by {section.name}, which the builder has no "
+                        f"rule for.",
+                        "Report this diff.",
+                    )
+
+    @staticmethod
+    def _is_record(section: str) -> bool:
         return (
             section in TABLES
             or registration(section) is not None
             or section.startswith("__dyndbg")
-            or bool(
-                self.patched.is_ignored(self.patched.file.section(section) or self.patched.file.sections[0])
-            )
+            or bool(IGNORED.search(section))
         )
 
     def _renew_constants(self, names: list[str]) -> None:
@@ -300,7 +318,8 @@ class _Differ:
                 if not uses or user is target:
                     continue
                 if not user.function or not all(r.branch for r in uses):
-                    if self._is_record(unit.section_of(user).name):
+                    section = unit.section_of(user).name
+                    if self._is_record(section) and not is_unknown(section):
                         continue
                     raise self._notrace(name, f"{user.name} takes its address")
                 mine = known(user)

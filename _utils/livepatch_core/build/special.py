@@ -101,10 +101,33 @@ REGISTRATIONS = (
     ),
 )
 
+# Memory that is read and written under its own names alone: one more variable or function in it registers
+# nothing. Also what the kernel's link drops (.exitcall.exit, .eh_frame), and what is only read to print
+# (labels of trace events, debug messages).
+_ORDINARY = re.compile(
+    r"^\.(ref\.)?(data|bss|rodata1?)(\.|$)"
+    r"|^\.[a-z_.]*text(\.|$)|^\.fixup$"
+    r"|^\.(init|exit|meminit|memexit)\.(data|rodata)(\.|$)"
+    r"|^\.altinstr_(replacement|aux)$|^\.(exitcall\.exit|eh_frame)$|^__tracepoint_str$|^__dyndbg"
+)
+
 INIT = re.compile(r"^\.(init|meminit)\.|^\.init\.rodata|^\.ref\.(init|exit)")
 EXIT = re.compile(r"^\.(exit|memexit)\.")
 
 
+def listed(name: str) -> Optional[Refusal]:
+    """The refusal for a new record in a section that is known to register something."""
+    return next((refusal for pattern, refusal in REGISTRATIONS if pattern.search(name)), None)
+
+
+def is_unknown(name: str) -> bool:
+    """Whether nothing is known of a section: somebody may walk it (___srcu_struct_ptrs), and no reference
+    then shows that a record in it is used.
+    """
+    ordinary = name in TABLES or any(p.search(name) for p in (_ORDINARY, IGNORED))
+    return listed(name) is None and not ordinary
+
+
 def registration(name: str) -> Optional[Refusal]:
     """The refusal for a new record in the section ``name``, or None for an ordinary section."""
-    return next((refusal for pattern, refusal in REGISTRATIONS if pattern.search(name)), None)
+    return Refusal.NEW_REGISTRATION if is_unknown(name) else listed(name)

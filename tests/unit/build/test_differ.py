@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from livepatch_core.build.differ import Difference, difference
-from livepatch_core.build.objectfile import R_64, STB_LOCAL, STT_SECTION, Relocation, Symbol
+from livepatch_core.build.objectfile import R_64, R_PC32, STB_LOCAL, STT_SECTION, Relocation, Symbol
 from livepatch_core.build.refusals import Notice, Refusal, Refused
 from tests.unit.build.objects import Source
 
@@ -459,6 +459,9 @@ def test_variable_that_cannot_be_the_old_one_is_new(size: int, section: str) -> 
         (".initcall6.init", Refusal.NEW_INITCALL),
         ("__tracepoints", Refusal.NEW_TRACEPOINT),
         (".pci_fixup_final", Refusal.NEW_REGISTRATION),
+        ("___srcu_struct_ptrs", Refusal.NEW_REGISTRATION),  # the loader makes them ready for use
+        (".init.setup", Refusal.NEW_REGISTRATION),
+        ("__table_of_something", Refusal.NEW_REGISTRATION),
     ],
 )
 def test_new_registration_is_refused(section: str, refusal: Refusal) -> None:
@@ -467,6 +470,34 @@ def test_new_registration_is_refused(section: str, refusal: Refusal) -> None:
     with pytest.raises(Refused) as caught:
         compare(two_functions(), after)
     assert caught.value.refusal is refusal
+
+
+@pytest.mark.parametrize(
+    "section",
+    [".data.fresh", ".bss..page_aligned", ".data..ro_after_init", ".data..percpu", ".rodata.fresh",
+     ".ref.data", ".init.data", ".init.rodata", ".data.once", "__tracepoint_str", "__dyndbg", ".modinfo"],
+)  # fmt: skip
+def test_new_variable_that_nothing_walks_is_none(section: str) -> None:
+    after = two_functions(b"\xe8\0\0\0\0\x90")
+    after.data("fresh", bytes(8), section=section)
+    assert compare(two_functions(), after).replaced == ["helper"]
+
+
+def test_records_of_an_unknown_kind_about_changed_code_are_refused() -> None:
+    """As runtime constants, which the kernel writes into the code when it starts."""
+
+    def unit(code: bytes) -> Source:
+        source = two_functions(b"\xe8\0\0\0\0" + code)
+        source.record("runtime_shift_d_hash_shift", bytes(4), {})
+        text = next(s.section for s in source.symbols if s.name == "helper")
+        source.symbols.append(Symbol("", 0, 0, STT_SECTION, STB_LOCAL, text))
+        source.sections[-1].relocations.append(Relocation(0, R_PC32, len(source.symbols) - 1, 3))
+        return source
+
+    assert compare(unit(b"\x90"), unit(b"\x90")).changed == []
+    with pytest.raises(Refused) as caught:
+        compare(unit(b"\x90"), unit(b"\xcc"))
+    assert (caught.value.refusal, caught.value.function) == (Refusal.SECTION_UNKNOWN, "helper")
 
 
 @pytest.mark.parametrize(("permissions", "variable"), [(b"\x80\x01", "disable_numa"), (b"\x24\x01", "other")])
