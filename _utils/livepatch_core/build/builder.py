@@ -208,8 +208,20 @@ class _Build:
 def _contributing(
     changes: list[Change], units: list[Extracted], proofs: list[Proof]
 ) -> tuple[list[Change], list[Extracted], list[Proof]]:
-    """Without the units that nothing was taken from: those that only define what no other unit uses."""
+    """Without the units that nothing was taken from: those that only define what no other unit uses.
+
+    Raises ``Refused`` where such a unit has changed code all the same: the module would not have it.
+    """
     kept = [n for n, unit in enumerate(units) if unit.functions or unit.new or unit.hooks]
+    for n, change in enumerate(changes):
+        if n not in kept and change.difference.changed:
+            raise Refused(
+                Refusal.NOTRACE,
+                "Its code changes, and no function that can be redirected calls it.",
+                file=change.path,
+                function=change.difference.changed[0],
+                remedy="Make the change in its callers.",
+            )
     return [changes[n] for n in kept], [units[n] for n in kept], [proofs[n] for n in kept]
 
 

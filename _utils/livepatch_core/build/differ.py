@@ -11,6 +11,7 @@ from livepatch_core.build.objectfile import FIELD_SIZE
 from livepatch_core.build.refusals import Notice, Refusal, Refused, Warning_
 from livepatch_core.build.special import EXIT, IGNORED, INIT, TABLES, is_unknown, registration
 from livepatch_core.build.unit import Piece, Unit, is_numbered
+from livepatch_core.build.unnamed import changed_outside
 
 
 @dataclass
@@ -91,6 +92,7 @@ class _Differ:
         self._check_registrations()
         constants = self._check_data()
         self._compare_functions()
+        self._check_outside()
         self._check_init()
         self._renew_constants(constants)
         self._join_cold()
@@ -246,6 +248,18 @@ class _Differ:
             if piece.name in self.forced or not self.comparer.functions_equal(piece, other):
                 self.changed[piece.name] = None
 
+    def _check_outside(self) -> None:
+        found = changed_outside(self.original, self.patched, self.comparer)
+        if found is not None:
+            section, label = found
+            raise self._refuse(
+                Refusal.NOTRACE,
+                label or section,
+                "The patch changes assembler code there that is no function of its own, so it cannot be "
+                "redirected.",
+                "Make the change in C code.",
+            )
+
     def _promote(self, name: str, notice: Notice, why: str) -> None:
         if name in self.changed or name not in self.found.partner:
             return
@@ -323,8 +337,12 @@ class _Differ:
                         continue
                     raise self._notrace(name, f"{user.name} takes its address")
                 mine = known(user)
-                if mine is not None:
+                if mine is not None and mine != name:
                     callers[mine] = None
+            if not callers:  # of the patched side, which comes first
+                raise self._notrace(
+                    name, "no code calls it by its name (assembler may compute where it lies)"
+                )
         return list(callers)
 
     def _mine(self, piece: Piece) -> str | None:

@@ -5,7 +5,16 @@ from __future__ import annotations
 import pytest
 
 from livepatch_core.build.differ import Difference, difference
-from livepatch_core.build.objectfile import R_64, R_PC32, STB_LOCAL, STT_SECTION, Relocation, Symbol
+from livepatch_core.build.objectfile import (
+    R_64,
+    R_PC32,
+    STB_GLOBAL,
+    STB_LOCAL,
+    STT_NOTYPE,
+    STT_SECTION,
+    Relocation,
+    Symbol,
+)
 from livepatch_core.build.refusals import Notice, Refusal, Refused
 from tests.unit.build.objects import Source
 
@@ -117,6 +126,53 @@ def test_untraced_function_that_others_reach_is_refused(visible: bool) -> None:
         compare(unit(b"\x90\xc3"), unit(b"\xcc\xc3"))
     assert caught.value.refusal is Refusal.NOTRACE
     assert caught.value.function == "helper"
+
+
+def test_untraced_function_that_nothing_calls_by_name_is_refused() -> None:
+    """As the entries of a table of code whose addresses assembler computes (setcc in KVM's emulator)."""
+
+    def unit(code: bytes) -> Source:
+        source = two_functions()
+        source.function("setnle", code, traced=False, local=True, section=".text")
+        return source
+
+    with pytest.raises(Refused) as caught:
+        compare(unit(b"\x90\xc3"), unit(b"\xcc\xc3"))
+    assert (caught.value.refusal, caught.value.function) == (Refusal.NOTRACE, "setnle")
+    assert compare(unit(b"\x90\xc3"), unit(b"\x90\xc3")).changed == []
+
+
+NOP, NOPS = b"\x90", b"\x0f\x1f\x44\x00\x00"
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "same"),
+    [
+        (b"\x31\xf6\xc3", b"\x31\xff\xc3", False),
+        (b"\x31\xf6\xc3", b"\x31\xf6\xf6\xc3", False),
+        (b"\x31\xf6\xc3", b"\xc3", False),
+        (b"\x31\xf6\xc3" + NOP, b"\x31\xf6\xc3" + NOPS + NOP, True),  # what follows begins elsewhere
+        (NOPS, NOP, True),
+        (b"", NOPS, True),
+    ],
+)
+@pytest.mark.parametrize("label", ["kvm_fastop_exception", ""])
+def test_code_outside_of_functions_is_compared(label: str, before: bytes, after: bytes, same: bool) -> None:
+    def unit(code: bytes) -> Source:
+        source = two_functions()
+        source.function("first", b"\xc3" + code, section=".text", traced=False)
+        number = source.symbols[-1].section
+        source.symbols[-1] = source.symbols[-1]._replace(size=1)
+        if label:
+            source.symbols.append(Symbol(label, 1, 0, STT_NOTYPE, STB_GLOBAL, number))
+        return source
+
+    if same:
+        assert compare(unit(before), unit(after)).changed == []
+        return
+    with pytest.raises(Refused) as caught:
+        compare(unit(before), unit(after))
+    assert (caught.value.refusal, caught.value.function) == (Refusal.NOTRACE, label or "first")
 
 
 def test_changed_start_code_is_refused_unless_accepted() -> None:

@@ -46,6 +46,15 @@ def test_unit_that_nothing_was_taken_from_is_left_out() -> None:
     assert len(proofs) == 2
 
 
+def test_changed_unit_that_nothing_was_taken_from_is_refused() -> None:
+    """Of it the module would have no code, and the kernel would go on running the old."""
+    change = Change(difference(unit("old").unit(), unit("old").unit()), "kvm")
+    change.difference.copied.append("setnle")
+    with pytest.raises(Refused) as caught:
+        _contributing([change], [Extracted("a.c", "kvm", b"")], [Proof(Image("kvm", "id", [], []))])
+    assert (caught.value.refusal, caught.value.function) == (Refusal.NOTRACE, "setnle")
+
+
 @dataclass
 class Kernel:
     """Objects of a kernel by name: their symbols, and what each needs loaded."""
