@@ -37,7 +37,8 @@ FAN_OUT = 50
 class Options:
     """What the author asks for.
 
-    ``accept``: subject -> why it is safe (``init:FUNCTION``, ``struct NAME``, ``static:VARIABLE``).
+    ``accept``: subject -> why it is safe (``init:FUNCTION``, ``gone:FUNCTION``, ``struct NAME``,
+    ``static:VARIABLE``).
     ``fan_out``: most translation units that a header change may touch. ``forced``: source file -> functions
     to replace although unchanged.
     """

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from livepatch_core.build.correlate import correlate, lost_variables, stands_in
 from livepatch_core.build.equality import Comparer, masked
+from livepatch_core.build.gone import reached_by_old_code
 from livepatch_core.build.objectfile import FIELD_SIZE
 from livepatch_core.build.refusals import Notice, Refusal, Refused, Warning_
 from livepatch_core.build.special import EXIT, IGNORED, INIT, TABLES, is_unknown, registration
@@ -411,11 +412,28 @@ class _Differ:
         for piece in self.original.functions():
             if piece.name not in partners and cold_parent(piece.name) is None:
                 self.result.gone.append(piece.name)
-                self.result.warn(
-                    Notice.FUNCTION_GONE,
-                    piece.name,
-                    f"{piece.name} no longer exists in the patched file; its old code stays in the kernel.",
-                )
+        before = [
+            [self.found.partner[n] for n in names] for names in (self.result.replaced, self.result.copied)
+        ]
+        reached = reached_by_old_code(self.original, self.result.gone, before[0], before[1])
+        for name in self.result.gone:
+            why = f"; accepted: {self._gone_accepted(name, reached[name])}" if name in reached else "."
+            text = f"{name} no longer exists in the patched file; its old code stays in the kernel"
+            self.result.warn(Notice.FUNCTION_GONE, name, text + why)
+
+    def _gone_accepted(self, name: str, target: str) -> str:
+        """The author's reason why old code may meet the new one."""
+        why = self.accept.get(f"gone:{name}")
+        if why is None:
+            raise self._refuse(
+                Refusal.CALLBACK_GONE,
+                name,
+                f"The patch takes the function away, but the running kernel may hold its address (a timer, a "
+                f"work item, an export), and its old code would call the new {target}.",
+                f"Keep a function of that name, or accept 'gone:{name}' with the reason why nothing calls it "
+                f"any more, or why it may call the new {target}.",
+            )
+        return why
 
     def _check_statics(self) -> None:
         used = reachable(self.patched, self.result.changed, self.found.partner)

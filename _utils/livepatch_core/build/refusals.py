@@ -32,6 +32,7 @@ class Refusal(Word):
     IMAGE_DIFFERS = "image-differs"
     INIT_CODE = "init-code"
     NOTRACE = "notrace"
+    CALLBACK_GONE = "callback-gone"
     DATA_CHANGED = "data-changed"
     CONSTANT_CHANGED = "constant-changed"
     STATIC_AMBIGUOUS = "static-ambiguous"

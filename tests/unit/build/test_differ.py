@@ -478,6 +478,66 @@ def test_static_of_a_function_that_is_gone_is_lost_too() -> None:
     ]
 
 
+def worker(name: str, code: bytes) -> Source:
+    """A work item's function that calls another one, and who sets it up."""
+    source = Source()
+    source.function("queue", CALL, takes={1: name})
+    source.function(name, CALL, calls={1: "process.isra.0"}, local=True)
+    source.function("process.isra.0", code, local=True)
+    return source
+
+
+def test_callback_that_is_gone_and_calls_new_code_is_refused_unless_accepted() -> None:
+    """As in loop.c: work items hold the address of loop_workfn()."""
+    sides = worker("loop_workfn", b"\x90\xc3"), worker("loop_worker_fn", b"\xcc\xc3")
+    with pytest.raises(Refused) as caught:
+        compare(*sides)
+    assert (caught.value.refusal, caught.value.function) == (Refusal.CALLBACK_GONE, "loop_workfn")
+    assert "process.isra.0" in str(caught.value)
+    sides = worker("loop_workfn", b"\x90\xc3"), worker("loop_worker_fn", b"\xcc\xc3")
+    change = compare(*sides, accept={"gone:loop_workfn": "the queue is drained before"})
+    gone = [w.text for w in change.warnings if w.notice is Notice.FUNCTION_GONE]
+    assert len(gone) == 1 and "the queue is drained before" in gone[0]
+
+
+def test_callback_that_is_gone_and_calls_what_is_as_it_was_is_a_warning() -> None:
+    change = compare(worker("loop_workfn", b"\xc3"), worker("loop_worker_fn", b"\xc3"))
+    assert [(w.notice, w.subject) for w in change.warnings] == [(Notice.FUNCTION_GONE, "loop_workfn")]
+
+
+@pytest.mark.parametrize("between", ["gone", "untraced"])
+def test_callback_that_is_gone_may_reach_new_code_through_what_stays_old(between: str) -> None:
+    def unit(name: str, step: str, code: bytes) -> Source:
+        source = Source()
+        source.function("queue", CALL, takes={1: name})
+        source.function(name, CALL, calls={1: step})
+        source.function(step, CALL[:5] + code, calls={1: "process"}, traced=between == "gone", local=True)
+        source.function("process", code)
+        return source
+
+    after = "step" if between == "untraced" else "other_step"
+    with pytest.raises(Refused) as caught:
+        compare(unit("old_fn", "step", b"\x90"), unit("new_fn", after, b"\xcc"))
+    assert (caught.value.refusal, caught.value.function) == (Refusal.CALLBACK_GONE, "old_fn")
+
+
+@pytest.mark.parametrize("section", ["_kprobe_blacklist", "__mcount_loc"])
+def test_gone_function_that_is_only_called_needs_no_reason(section: str) -> None:
+    """Its callers are gone or replaced with it."""
+
+    def unit(name: str, code: bytes) -> Source:
+        source = Source()
+        source.function("f", CALL, calls={1: name})
+        source.function(name, CALL, calls={1: "process"}, local=True, traced=False)
+        source.function("process", code)
+        source.record(section, bytes(8), {0: "f"}, wide=True)
+        if name == "old":
+            source.record(section, bytes(8), {0: name}, wide=True)
+        return source
+
+    assert compare(unit("old", b"\x90"), unit("new", b"\xcc")).gone == ["old"]
+
+
 def test_variable_under_another_name_is_refused_unless_accepted() -> None:
     before, after = statics(["aio_nr_lock", "aio_nr"]), statics(["aio_count_lock", "aio_nr"])
     with pytest.raises(Refused) as caught:

@@ -1,0 +1,65 @@
+"""Functions that a patch takes away and that the running kernel may call all the same: it holds their address
+in a timer, a work item or a list of callbacks, or other modules use the export.
+
+Such a function stays as it is. What it calls is redirected nevertheless, and the author of the patch cannot
+see that old code hands its arguments to new code: gcc may have changed the parameters of a function of the
+file even where the source has not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+from livepatch_core.build.special import IGNORED, INIT, TABLES
+from livepatch_core.build.unit import Piece, Unit
+
+# Says that a function must not be probed or may be made to fail, or runs once and is over: no calls.
+_NO_USERS = ("_kprobe_blacklist", "_error_injection_whitelist")
+
+
+def reached_by_old_code(original: Unit, gone: Collection[str], redirected: Collection[str],
+                        left: Collection[str]) -> dict[str, str]:  # fmt: skip
+    """Vanished functions that may still be called -> the redirected function that their old code reaches.
+
+    All names are the original's. ``left``: changed functions that cannot be redirected; old callers go on
+    using the old code of these.
+    """
+    taken = _taken(original)
+    found = {}
+    for name in gone:
+        piece = original.pieces[name]
+        if piece.name in taken and not INIT.search(original.section_of(piece).name):
+            target = _first(original, piece, {*gone, *left}, redirected)
+            if target is not None:
+                found[name] = target
+    return found
+
+
+def _taken(unit: Unit) -> frozenset[str]:
+    """Functions whose address something holds, or that the kernel calls when the module goes."""
+    found = {piece.name for piece in unit.functions() if "cleanup_module" in (piece.name, *piece.aliases)}
+    for number, section in enumerate(unit.file.sections):
+        if not section.allocated or section.name in (*TABLES, *_NO_USERS) or IGNORED.search(section.name):
+            continue
+        for reference in unit.references_in(number, 0, section.size):
+            piece = unit.pieces.get(reference.target)
+            if piece is not None and piece.function and not reference.branch:
+                found.add(piece.name)
+    return frozenset(found)
+
+
+def _first(unit: Unit, piece: Piece, through: Collection[str], wanted: Collection[str]) -> str | None:
+    """A wanted function that a piece refers to, itself, by its out-of-line part or through others."""
+    seen, pending = set(), [piece]
+    while pending:
+        one = pending.pop(0)
+        seen.add(one.name)
+        for reference in one.references:
+            target = unit.pieces.get(reference.target)
+            if target is None or not target.function or target.name in seen:
+                continue
+            if target.name in wanted:
+                return target.name
+            if target.name in through or target.name.endswith(".cold"):
+                pending.append(target)
+    return None
