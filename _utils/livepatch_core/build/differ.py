@@ -236,7 +236,9 @@ class _Differ:
 
     def _users(self, name: str) -> list[Piece]:
         names = {name, *self.patched.pieces[name].aliases}
-        return [p for p in self.patched.distinct() if any(r.target in names for r in p.references)]
+        return [
+            p for p in self.patched.distinct() if any(r.target in names for r in self.patched.mentions(p))
+        ]
 
     # functions
 
@@ -329,7 +331,7 @@ class _Differ:
         callers: dict[str, None] = {}
         for unit, target, known in ((self.patched, piece, self._mine), (self.original, other, self._theirs)):
             for user in unit.distinct():
-                uses = [r for r in user.references if unit.pieces.get(r.target) is target]
+                uses = [r for r in unit.mentions(user) if unit.pieces.get(r.target) is target]
                 if not uses or user is target:
                     continue
                 if not user.function or not all(r.branch for r in uses):
@@ -481,7 +483,7 @@ def reachable(unit: Unit, roots: Iterable[str], partner: Mapping[str, str]) -> f
         seen.add(piece.name)
         if piece.name in partner and name not in roots and cold_parent(piece.name) is None:
             continue
-        targets = [r.target for r in piece.references] + [
+        targets = [r.target for r in unit.mentions(piece)] + [
             r.target for e in piece.entries for r in e.references
         ]
         pending += [target for target in targets if target in unit.pieces]

@@ -249,6 +249,24 @@ class Unit:
         last = bisect_left(holder.relocations, (start + size,))
         return [self.reference(r, start, holder.executable) for r in holder.relocations[first:last]]
 
+    def mentions(self, piece: Piece) -> list[Reference]:
+        """What a piece refers to, itself or by contents without a name: the initial values of a local array
+        may be addresses. Where one of those ends cannot be seen, so all of their section counts.
+        """
+        found, whole = list(piece.references), set[int]()
+        for reference in found:  # which grows
+            if reference.section not in whole and self._is_unnamed(reference):
+                whole.add(reference.section)
+                found += self.references_in(reference.section, 0, self.file.sections[reference.section].size)
+        return found
+
+    def _is_unnamed(self, reference: Reference) -> bool:
+        section = self.file.sections[reference.section]
+        if reference.target or section.executable or section.flags & (SHF_MERGE | SHF_STRINGS):
+            return False
+        ends = max(reference.position - 1, 0)
+        return all(self.piece_at(reference.section, place) is None for place in (reference.position, ends))
+
     def _refer(self) -> None:
         for number, section in enumerate(self.file.sections):
             if not section.relocations or number not in self._starts:

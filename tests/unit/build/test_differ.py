@@ -271,6 +271,31 @@ def test_changed_constant_promotes_its_readers() -> None:
     assert (change.replaced, change.renewed) == (["reader"], ["table"])
 
 
+def through_an_array(content: bytes, name: str, code: bytes = b"\xc3") -> Source:
+    """A function that copies a local array, which has no name and holds an address."""
+    source = Source()
+    source.function("check", b"\xbf\0\0\0\0\xc3")
+    source.function("helper", code, traced=False, local=True)
+    source.data("table", content, section=".rodata.table")
+    number = source.unnamed(bytes(16))
+    source.point("check", 1, number)
+    target = next(n for n, symbol in enumerate(source.symbols) if symbol.name == name)
+    source.sections[number - 1].relocations.append(Relocation(8, R_64, target, 0))
+    return source
+
+
+def test_changed_constant_promotes_who_reads_it_through_a_local_array() -> None:
+    change = compare(through_an_array(b"old!", "table"), through_an_array(b"new!", "table"))
+    assert (change.replaced, change.renewed) == (["check"], ["table"])
+
+
+def test_untraced_function_in_a_local_array_is_refused() -> None:
+    with pytest.raises(Refused) as caught:
+        compare(through_an_array(b"", "helper", b"\x90\xc3"), through_an_array(b"", "helper", b"\xcc\xc3"))
+    assert (caught.value.refusal, caught.value.function) == (Refusal.NOTRACE, "helper")
+    assert "check takes its address" in str(caught.value)
+
+
 def test_changed_constant_that_others_see_is_refused() -> None:
     with pytest.raises(Refused) as caught:
         compare(constants(b"old!", local=False), constants(b"new!", local=False))
