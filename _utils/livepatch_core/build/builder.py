@@ -146,7 +146,9 @@ class _Build:
             # Another unit may need what this one only adds; a state is the whole module's.
             if acts or new_globals(change) or declared_states(patched):
                 changes.append(Change(change, one.owner))
-            elif one.path not in units.reached:
+                continue
+            self.warnings += change.warnings
+            if one.path not in units.reached:
                 text = "The diff does not change the code of this file."
                 self.warnings.append(Warning_(Notice.UNIT_UNCHANGED, one.path, "", text))
         if not effective:

@@ -6,10 +6,10 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from livepatch_core.build.correlate import correlate, lost_variables, stands_in
-from livepatch_core.build.equality import Comparer, masked
+from livepatch_core.build.equality import Comparer
 from livepatch_core.build.gone import reached_by_old_code
-from livepatch_core.build.objectfile import FIELD_SIZE
 from livepatch_core.build.refusals import Notice, Refusal, Refused, Warning_
+from livepatch_core.build.registrations import changed_modinfo, changed_record, records_left
 from livepatch_core.build.special import EXIT, IGNORED, INIT, TABLES, is_unknown, registration
 from livepatch_core.build.unit import Piece, Unit, is_numbered
 from livepatch_core.build.unnamed import changed_outside
@@ -66,16 +66,6 @@ def serves(before: str, after: str) -> bool:
     return before == after or after == "start" or (before == "written" and after in read_only)
 
 
-def _records(unit: Unit) -> dict[str, bytes]:
-    """What registers something, by section, without what is relocated."""
-    found: dict[str, bytes] = {}
-    for section in unit.file.sections:
-        if section.allocated and registration(section.name) is not None:
-            spans = [(r.offset, r.offset + FIELD_SIZE.get(r.type, 0)) for r in section.relocations]
-            found[section.name] = found.get(section.name, b"") + masked(section.data, spans)
-    return found
-
-
 class _Differ:
     """Works out a Difference; ``accept`` holds the author's words: subject -> why it is safe."""
 
@@ -110,27 +100,23 @@ class _Differ:
     # data
 
     def _check_registrations(self) -> None:
-        before, after = _records(self.original), _records(self.patched)
-        for name, contents in after.items():
-            known = before.get(name, b"")
-            if len(contents) > len(known):
-                raise self._registration_refused(name, name, "adds")
-            if len(contents) == len(known) and contents != known:
-                raise self._registration_refused(name, name, "changes")
-        for piece in self.patched.distinct():
-            section, partner = self.patched.section_of(piece).name, self.found.partner.get(piece.name)
-            if partner is None or registration(section) is None:
-                continue
-            if not self.comparer.data_equal(piece, self.original.pieces[partner]):
-                raise self._registration_refused(section, piece.name, "changes")
-
-    def _registration_refused(self, section: str, name: str, what: str) -> Refused:
-        return self._refuse(
-            registration(section) or Refusal.NEW_REGISTRATION,
-            name,
-            f"The patch {what} a record that only takes effect when the kernel or module starts.",
-            "Leave the declaration as it is in the live patch; keep the code that does not need it.",
-        )
+        found = changed_record(self.original, self.patched, self.comparer)
+        if found is not None:
+            raise self._refuse(
+                registration(found.section) or Refusal.NEW_REGISTRATION,
+                found.name,
+                f"The patch {found.what} a record that only takes effect when the kernel or module starts.",
+                "Leave the declaration as it is in the live patch; keep the code that does not need it.",
+            )
+        for section, names in records_left(self.original, self.patched, self.comparer).items():
+            text = (
+                f"The patch takes away {names} ({section}); what that registered at the start stays in force."
+            )
+            self.result.warn(Notice.DECLARATION_KEPT, names, text)
+        modinfo = changed_modinfo(self.original, self.patched)
+        if modinfo:
+            text = f"What is said of the module stays as it is; the patch would have it {', '.join(modinfo)}."
+            self.result.warn(Notice.DECLARATION_KEPT, ".modinfo", text)
 
     def _check_data(self) -> list[str]:
         """Refuses changed variables; returns the changed constants that may get a new copy."""

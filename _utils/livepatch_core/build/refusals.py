@@ -114,6 +114,7 @@ class Notice(Word):
     CONSTANT_PROMOTED = "constant-promoted"
     FUNCTION_GONE = "function-gone"
     STATIC_LOST = "static-lost"
+    DECLARATION_KEPT = "declaration-kept"
     LAYOUT_ACCEPTED = "layout-accepted"
     INIT_ACCEPTED = "init-accepted"
     UNIT_UNCHANGED = "unit-unchanged"

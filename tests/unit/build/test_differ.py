@@ -657,6 +657,52 @@ def test_registration_that_changes_is_refused(permissions: bytes, variable: str)
     assert change.replaced == ["helper"]
 
 
+def registering(targets: dict[str, str], code: bytes, section: str = ".initcall6.init") -> Source:
+    """Records and the functions that they name."""
+    source = two_functions(b"\xe8\0\0\0\0" + code)
+    for name, target in targets.items():
+        source.data(name, bytes(8), section=section, holds={0: target})
+    return source
+
+
+@pytest.mark.parametrize("names", [("__initcall__1_fn6", "__initcall__2_fn6"), ("same", "same")])
+def test_registration_of_another_function_is_refused_whatever_its_name(names: tuple[str, str]) -> None:
+    with pytest.raises(Refused) as caught:
+        compare(registering({names[0]: "first"}, b"\x90"), registering({names[1]: "second"}, b"\xcc"))
+    assert (caught.value.refusal, caught.value.function) == (Refusal.NEW_INITCALL, names[1])
+
+
+def test_registration_whose_name_has_another_number_is_the_same() -> None:
+    before = registering({"__initcall__1_a6": "a", "__initcall__2_b6": "b"}, b"\x90")
+    change = compare(before, registering({"__initcall__4_b6": "b", "__initcall__3_a6": "a"}, b"\xcc"))
+    assert (change.replaced, change.warnings) == (["helper"], [])
+
+
+def test_registration_that_is_taken_away_is_a_warning() -> None:
+    before = registering({"__param_kept": "kept", "__param_max_part": "max_part"}, b"\x90", "__param")
+    change = compare(before, registering({"__param_kept": "kept"}, b"\xcc", "__param"))
+    assert [(w.notice, w.subject) for w in change.warnings] == [(Notice.DECLARATION_KEPT, "__param_max_part")]
+    with pytest.raises(Refused):  # the other one is no longer what it was
+        compare(
+            registering({"__param_kept": "kept", "__param_max_part": "max_part"}, b"\x90", "__param"),
+            registering({"__param_kept": "max_part"}, b"\xcc", "__param"),
+        )
+
+
+def test_change_of_what_is_said_of_a_module_is_a_warning() -> None:
+    def unit(texts: bytes, code: bytes) -> Source:
+        source = two_functions(b"\xe8\0\0\0\0" + code)
+        source.data("words", texts, section=".modinfo")
+        return source
+
+    change = compare(
+        unit(b"alias=a\0alias=b\0", b"\x90"), unit(b"alias=b\0alias=c\0import_ns=CRYPTO\0", b"\xcc")
+    )
+    assert [(w.notice, w.subject) for w in change.warnings] == [(Notice.DECLARATION_KEPT, ".modinfo")]
+    assert "without 'alias=a', with 'alias=c'." in change.warnings[0].text
+    assert compare(unit(b"x=1\0", b"\x90"), unit(b"x=1\0", b"\xcc")).warnings == []
+
+
 def test_cold_part_counts_for_its_function() -> None:
     def unit(code: bytes) -> Source:
         source = Source()
