@@ -19,12 +19,14 @@ from livepatch_core.build.equality import Comparer
 from livepatch_core.build.unit import Piece, Reference, Unit, base_name, is_numbered
 
 # Variables whose only state is "this was said already" or a print budget: a fresh copy repeats a message,
-# nothing else.
+# nothing else. (DO_ONCE_LITE() with __already_done is for messages only. Not so DO_ONCE() with ___done and
+# ___once_key, which makes secrets: a fresh one would make a secret that is in use once more.)
 ONCE = re.compile(
-    r"^(__already_done|__warned|__print_once|___done|___once_key|_rs|__once|__UNIQUE_ID_ddebug|descriptor|__func__|__PRETTY_FUNCTION__)$"
+    r"^(__already_done|__warned|__print_once|_rs|__once|__UNIQUE_ID_ddebug|__func__|__PRETTY_FUNCTION__)$"
 )
 # Names of places for trace events (tracepoint_string()): pointers that nothing writes, in writable memory.
 LABELS = "__tracepoint_str"
+DEBUG_MESSAGES = "__dyndbg"
 
 
 @dataclass
@@ -272,13 +274,13 @@ def _same_shape(original: Unit, patched: Unit, name: str, partner: str) -> bool:
 
 
 def _harmless(unit: Unit, name: str) -> bool:
-    """Whether a fresh copy of a variable loses nothing: read-only, empty (lock classes), a once-flag or a
-    label.
+    """Whether a fresh copy of a variable loses nothing: read-only, empty (lock classes), the flag of a
+    message or a label.
     """
     piece = unit.pieces[name]
     section = unit.section_of(piece)
-    once = section.name.startswith((".data.once", LABELS)) or bool(ONCE.match(base_name(name)))
-    return not section.writable or piece.size == 0 or once
+    said = section.name in (LABELS, DEBUG_MESSAGES) or bool(ONCE.match(base_name(name)))
+    return not section.writable or piece.size == 0 or said
 
 
 def _holds_state(unit: Unit, piece: Piece) -> bool:

@@ -399,7 +399,7 @@ def test_numbered_statics_of_different_sizes_pair_by_size() -> None:
     assert (change.partner["seen.8"], change.partner["seen.7"]) == ("seen.1", "seen.2")
 
 
-def readers(uses: dict[str, list[str]], changed: str = "") -> Source:
+def readers(uses: dict[str, list[str]], changed: str = "", section: str = "") -> Source:
     """Functions, and which of the (equally large) static variables each mentions."""
     source = Source()
     for function, names in uses.items():
@@ -408,8 +408,33 @@ def readers(uses: dict[str, list[str]], changed: str = "") -> Source:
         )
         source.function(function, code, takes={3 + 7 * n: name for n, name in enumerate(names)})
     for name in sorted({name for names in uses.values() for name in names}):
-        source.data(name, bytes(4), section=f".bss.{name}")
+        source.data(name, bytes(4), section=section or f".bss.{name}")
     return source
+
+
+@pytest.mark.parametrize("name", ["___done", "___once_key"])
+def test_what_is_done_once_may_be_a_secret(name: str) -> None:
+    """A second net_get_random_once() in inet_ehashfn(): as a new one the first would give the hashes of all
+    established connections another secret. In a function of its own it is a new one.
+    """
+    before = readers({"f": [f"{name}.1"]}, section=".data.once")
+    with pytest.raises(Refused) as caught:
+        compare(before, readers({"f": [f"{name}.1", f"{name}.2"]}, section=".data.once"))
+    assert caught.value.refusal is Refusal.STATIC_AMBIGUOUS
+    after = readers({"f": [f"{name}.2"], "more": [f"{name}.1"]}, section=".data.once")
+    assert compare(before, after).partner == {"f": "f", f"{name}.2": f"{name}.1"}
+
+
+def test_what_is_said_once_may_be_said_again() -> None:
+    said = "__already_done"
+    change = compare(readers({"f": [f"{said}.1"]}), readers({"f": [f"{said}.1", f"{said}.2"]}))
+    assert change.replaced == ["f"]
+
+
+@pytest.mark.parametrize(("section", "lost"), [("__dyndbg", []), ("", ["descriptor"])])
+def test_descriptor_is_a_debug_message_only_where_those_are(section: str, lost: list[str]) -> None:
+    before, after = readers({"f": ["descriptor"]}, section=section), readers({"f": []})
+    assert [w.subject for w in compare(before, after).warnings] == lost
 
 
 def test_unchanged_function_settles_what_a_changed_one_mentions() -> None:
