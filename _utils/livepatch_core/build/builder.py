@@ -18,7 +18,7 @@ from livepatch_core.build.gathering import Gathering, new_globals
 from livepatch_core.build.hooks import declared_hooks, declared_states
 from livepatch_core.build.kernelimages import Kernel
 from livepatch_core.build.kmod import Manifest
-from livepatch_core.build.layout import changed_layouts
+from livepatch_core.build.layout import changed_layouts, kept_variables
 from livepatch_core.build.locate import Proof
 from livepatch_core.build.objectfile import read_object
 from livepatch_core.build.pairs import Pairs, compile_pairs
@@ -168,7 +168,8 @@ class _Build:
                 file=patched.path,
                 remedy="Use gcc 12 or newer.",
             )
-        for name, why in changed_layouts(before.data, after.data).items():
+        staying = kept_variables(original, patched)
+        for name, why in changed_layouts(before.data, after.data, staying).items():
             reason = self.options.accept.get(name)
             if reason is None:
                 raise Refused(

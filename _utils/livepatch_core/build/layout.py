@@ -3,18 +3,20 @@ after.
 
 The running kernel's objects were made with the old layout; code with another one reads them wrongly, and no
 comparison of code can see that. gcc writes every type of a unit as BTF (``-gbtf``,
-Documentation/bpf/btf.rst), which is cheap to read and does not change the code.
+Documentation/bpf/btf.rst), which is cheap to read and does not change the code. It says the types of a file's
+variables and of its functions' arguments, but not those of variables inside of functions.
 """
 
 from __future__ import annotations
 
 import re
 import struct
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple, Optional, Union
+from typing import Any, NamedTuple, Optional, Union
 
 from livepatch_core.build.refusals import Refusal, Refused
+from livepatch_core.build.unit import Unit, is_numbered
 
 _INT, _PTR, _ARRAY, _STRUCT, _UNION, _ENUM, _FWD, _TYPEDEF = 1, 2, 3, 4, 5, 6, 7, 8
 _QUALIFIERS = frozenset({9, 10, 11, 18})  # volatile, const, restrict, type tag
@@ -35,10 +37,12 @@ _EXTRA = {
 _ENUMS = frozenset({_ENUM, _ENUM64})
 _WORDS = {_STRUCT: "struct", _UNION: "union", _ENUM: "enum", _ENUM64: "enum"}
 _DEEPEST = 64
+_VOID, _BYTE = ("other", 0), ("number", 1)
 # Names of a value that only counts the others, at the end of an enum.
 _COUNT = re.compile(r"^_*(max|nr|num|n)_|_nr_|_(max|nr|num|count|cnt|last|types|nvals)$", re.IGNORECASE)
 
-Shape = Union[str, tuple[object, ...]]
+# The label of a type that has one; an Aggregate without; or what C makes others of, as a word and its parts.
+Shape = Union[str, "Aggregate", tuple[Any, ...]]
 
 
 class _Type(NamedTuple):
@@ -121,17 +125,17 @@ class _Shapes:
         if depth > _DEEPEST:
             raise _bad()
         if found.kind == _PTR:
-            below, name = self.plain(found.value)
-            if below.kind == _FUNC_PROTO:
-                return ("pointer", self._signature(below, depth + 1))
-            nameless = below.kind in (_STRUCT, _UNION) and not (below.name or name)
-            return ("pointer", self.shape(found.value, depth + 1)) if nameless else "pointer"
+            return ("pointer", self.shape(found.value, depth + 1))
+        if found.kind == _FUNC_PROTO:
+            return self._signature(found, depth + 1)
         if found.kind == _ARRAY:
             element, _, count = struct.unpack("<III", found.extra)
             return ("array", count, self.shape(element, depth + 1))
         if found.kind in (_STRUCT, _UNION):
             name = label(found, alias)
-            return name or (_WORDS[found.kind], found.value, self.members(found, depth + 1))
+            return name or Aggregate(found.value, self.members(found, depth + 1))
+        if found.kind == _FWD:
+            return f"{'union' if found.flag else 'struct'} {found.name}"
         if found.kind in (_INT, _ENUM, _ENUM64, _FLOAT):
             return ("number", found.value)
         return ("other", found.kind)
@@ -148,6 +152,10 @@ class _Shapes:
             place = offset & 0xFFFFFF if found.flag else offset
             members.append(Member(_text(self.text, name_at), place, bits, self.shape(number, depth)))
         return tuple(members)
+
+    def of_kind(self, kind: int) -> dict[str, Shape]:
+        """Shapes of the variables or functions of the unit."""
+        return {one.name: self.shape(one.value) for one in self.types if one.kind == kind}
 
     def labelled(self) -> Iterator[tuple[str, _Type]]:
         """Every struct, union and enum by its C name (``struct foo``; of one without a name, its typedef or
@@ -237,27 +245,174 @@ def _changed_enums(old: dict[str, _Enumerator], new: dict[str, _Enumerator]) -> 
     return found
 
 
-def _change(before: Aggregate, after: Aggregate) -> Optional[str]:
-    if before.size != after.size:
-        return f"its size changes from {before.size} to {after.size} bytes"
-    if before.members == after.members:
-        return None
-    old, new = set(before.members), set(after.members)
-    names = sorted({m.name for m in old ^ new} - {""})
-    return f"its members change ({', '.join(names[:5]) or 'unnamed ones'})"
+class _Comparison:
+    """The types of two units side by side: by name, and in the places where each is used.
+
+    ``renamed``: a type that only the first has -> the one that seems to be the same in the second.
+    """
+
+    def __init__(self, before: _Shapes, after: _Shapes) -> None:
+        self.before, self.after = before, after
+        self.old, self.new = _aggregates(before), _aggregates(after)
+        self.renamed: dict[str, str] = {}
+        self._supposed: list[tuple[Shape, Shape]] = []
+
+    def run(self, staying: frozenset[str]) -> dict[str, str]:
+        found = {}
+        for name in self.old.keys() & self.new.keys():
+            why = self.change(self.old[name], self.new[name])
+            if why is not None:
+                found[name] = why
+        for name, one, other in self._both(_VAR):
+            if name in staying and not self.holds_the_same(_element(one), _element(other)):
+                found.setdefault(name, "it is a variable of another type")
+        for _, one, other in self._both(_FUNC):  # another argument is as good, another name says something
+            for parameters in zip(one[1:], other[1:]):
+                self.alike(*parameters)
+        compared = 0
+        while compared < len(self.renamed):  # comparing them may find more
+            name, another = list(self.renamed.items())[compared]
+            why = self.change(self.old[name], self.new[another])
+            if why is not None:
+                found[name] = f"it is {another} in the patch, and {why}"
+            compared += 1
+        return found
+
+    def _both(self, kind: int) -> Iterator[tuple[str, Any, Any]]:
+        old, new = self.before.of_kind(kind), self.after.of_kind(kind)
+        return ((name, shape, new[name]) for name, shape in old.items() if name in new)
+
+    def change(self, before: Aggregate, after: Aggregate) -> Optional[str]:
+        """What is different, or None."""
+        if before.size != after.size:
+            return f"its size changes from {before.size} to {after.size} bytes"
+        old, new = before.members, after.members
+        if len(old) == len(new) and all(self._members_alike(*each) for each in zip(old, new)):
+            return None
+        names = sorted({m.name for m in set(old) ^ set(new)} - {""})
+        return f"its members change ({', '.join(names[:5]) or 'unnamed ones'})"
+
+    def _members_alike(self, one: Member, other: Member) -> bool:
+        return one[:-1] == other[:-1] and self.alike(one.shape, other.shape)
+
+    def alike(self, one: Shape, other: Shape) -> bool:
+        """Whether what was written as the one may be read as the other. Two types of one name are compared by
+        themselves.
+        """
+        if one == other:
+            return True
+        if not (isinstance(one, str) and isinstance(other, str)):
+            return self._same(one, other)
+        return self._seems_renamed(one, other) or self._supposing(one, other)
+
+    def _supposing(self, one: Shape, other: Shape) -> bool:
+        """Whether two are the same if they are the same where they are found in themselves (lists)."""
+        if (one, other) in self._supposed:
+            return True
+        self._supposed.append((one, other))
+        same = self._same(one, other)
+        self._supposed.pop()
+        return same
+
+    def _same(self, one: Shape, other: Shape) -> bool:
+        one = self.old.get(one, one) if isinstance(one, str) else one
+        other = self.new.get(other, other) if isinstance(other, str) else other
+        if isinstance(one, Aggregate) and isinstance(other, Aggregate):
+            return self.change(one, other) is None
+        if not (isinstance(one, tuple) and isinstance(other, tuple)) or one[0] != other[0]:
+            return one == other
+        if one[0] == "pointer":
+            return self._point_alike(one[1], other[1])
+        if one[0] == "array":
+            return bool(one[1] == other[1]) and self.alike(one[2], other[2])
+        if one[0] == "function":
+            return len(one) == len(other) and all(self.alike(*each) for each in zip(one[1:], other[1:]))
+        return one == other
+
+    def _point_alike(self, one: Shape, other: Shape) -> bool:
+        """Whether a pointer to the one may be followed to the other. Nothing looks into what is not defined,
+        and bytes may be anything.
+        """
+        pair = _core(one, self.old), _core(other, self.new)
+        if not any(isinstance(each, tuple) and each[0] == "function" for each in pair):
+            if any(each == _VOID or isinstance(each, str) for each in pair):
+                return True
+            if _BYTE in pair and not all(isinstance(each, tuple) and each[0] == "number" for each in pair):
+                return True
+        return self.holds_the_same(one, other)
+
+    def holds_the_same(self, one: Shape, other: Shape) -> bool:
+        """Whether two are alike, with or without what wraps them: a variable may become an atomic_t."""
+        if self.alike(one, other):
+            return True
+        return self._supposing(_core(one, self.old), _core(other, self.new))
+
+    def _seems_renamed(self, one: str, other: str) -> bool:
+        """Whether a type that is gone and one that is new, in its place, have most members' names in
+        common.
+        """
+        if one in self.new or other in self.old or one not in self.old or other not in self.new:
+            return False
+        old, new = ({m.name for m in each.members} - {""} for each in (self.old[one], self.new[other]))
+        if len(old & new) * 2 <= len(old):
+            return False
+        return self.renamed.setdefault(one, other) == other
 
 
-def changed_layouts(before: bytes, after: bytes) -> dict[str, str]:
-    """C name -> what changes, for every type that both units define and lay out differently. An enum without
-    a name is called after its first value.
+def _element(shape: Shape) -> Shape:
+    """What a variable is made of: of an array the size says how many, and a declaration need not."""
+    return shape[2] if isinstance(shape, tuple) and shape[0] == "array" else shape
+
+
+def _core(shape: Shape, known: Mapping[str, Aggregate]) -> Shape:
+    """What is left without names and without what only wraps one member (atomic_t, spinlock_t); the label of
+    a type that the unit does not define.
+    """
+    for _ in range(_DEEPEST):
+        whole = known.get(shape, shape) if isinstance(shape, str) else shape
+        if not isinstance(whole, Aggregate):
+            return whole
+        only = whole.members[0] if len(whole.members) == 1 else None
+        if only is None or only.bits or _size(only.shape, known) != whole.size:
+            return whole
+        shape = only.shape
+    raise _bad()
+
+
+def _size(shape: Shape, known: Mapping[str, Aggregate]) -> int:
+    """Bytes; 0 where it does not matter."""
+    if isinstance(shape, str):
+        return known[shape].size if shape in known else 0
+    if isinstance(shape, Aggregate):
+        return shape.size
+    if shape[0] == "array":
+        return int(shape[1]) * _size(shape[2], known)
+    if shape[0] == "number":
+        return int(shape[1])
+    return 8 if shape[0] == "pointer" else 0
+
+
+def changed_layouts(before: bytes, after: bytes, staying: frozenset[str] = frozenset()) -> dict[str, str]:
+    """C name -> what changes, for every type that both units define and lay out differently, or that has
+    another name as well. An enum without a name is called after its first value.
+
+    ``staying``: variables whose contents the patched unit uses; their types count, too.
     """
     if before == after:
         return {}
     one, other = _Shapes(*_read_types(before)), _Shapes(*_read_types(after))
     found = _changed_enums(_enumerators(one), _enumerators(other))
-    old, new = _aggregates(one), _aggregates(other)
-    for name in old.keys() & new.keys():
-        why = _change(old[name], new[name])
-        if why is not None:
-            found[name] = why
+    found.update(_Comparison(one, other).run(staying))
     return dict(sorted(found.items()))
+
+
+def kept_variables(original: Unit, patched: Unit) -> frozenset[str]:
+    """The variables of a file that stay where they are, with what the running kernel has in them."""
+    kept = set()
+    for name in original.pieces.keys() & patched.pieces.keys():
+        one, other = original.pieces[name], patched.pieces[name]
+        storage = {original.storage_of(one), patched.storage_of(other)}
+        variable = original.section_of(one).writable and not (one.function or other.function)
+        if variable and one.size == other.size and not storage & {"start", "exit"} and not is_numbered(name):
+            kept.add(name)
+    return frozenset(kept)

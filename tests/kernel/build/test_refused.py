@@ -160,6 +160,32 @@ CASES: dict[str, tuple[Edits, Refusal, str, str]] = {
         "fs/binfmt_misc.c",
         "Node",
     ),
+    "variable of another type": (
+        {
+            "fs/eventpoll.c": [
+                (
+                    "static int path_count[PATH_ARR_SIZE];",
+                    "static struct { s16 now, then; } path_count[PATH_ARR_SIZE];",
+                ),
+                ("++path_count[nests] >", "++path_count[nests].then >"),
+                ("path_count[i] = 0;", "path_count[i].then = 0;"),
+            ]
+        },
+        Refusal.LAYOUT,
+        "fs/eventpoll.c",
+        "path_count",
+    ),
+    "struct that gets another name, too": (
+        {
+            "drivers/block/loop.c": [
+                ("struct loop_worker {\n", "struct loop_wq_worker {\n\tunsigned long serial;\n"),
+                *[("struct loop_worker", "struct loop_wq_worker")] * 7,
+            ]
+        },
+        Refusal.LAYOUT,
+        "drivers/block/loop.c",
+        "struct loop_worker",
+    ),
     "value before the last of an enum": (
         {"fs/fs_context.c": [(INDIVIDUAL, "\tLEGACY_FS_BINARY_PARAMS,\n" + INDIVIDUAL)]},
         Refusal.LAYOUT,

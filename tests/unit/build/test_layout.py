@@ -7,8 +7,10 @@ from collections.abc import Mapping, Sequence
 
 import pytest
 
-from livepatch_core.build.layout import changed_layouts
+from livepatch_core.build.layout import changed_layouts, kept_variables
 from livepatch_core.build.refusals import Refused
+from livepatch_core.build.unit import Unit
+from tests.unit.build.objects import Source
 
 Members = Sequence[tuple[str, int, int]]  # name, number of the type, offset in bits
 
@@ -50,6 +52,15 @@ class Types:
 
     def constant(self, number: int) -> int:
         return self._add(10, "", number)
+
+    def array(self, number: int, count: int) -> int:
+        return self._add(3, "", 0, extra=struct.pack("<III", number, self.int, count))
+
+    def forward(self, name: str) -> int:
+        return self._add(7, name, 0)
+
+    def defined(self, name: str, function: int) -> int:
+        return self._add(12, name, function)
 
     def variable(self, name: str, number: int) -> int:
         return self._add(14, name, number, extra=bytes(4))
@@ -181,3 +192,187 @@ def test_arguments_of_a_function_pointer_are_layout() -> None:
     assert list(changed_layouts(unit("int"), unit("int", "long"))) == ["struct ops"]
     assert list(changed_layouts(unit("int"), unit("long"))) == ["struct ops"]
     assert changed_layouts(unit("int", "long"), unit("int", "long")) == {}
+
+
+def pointing(target: str, holder: str = "member") -> bytes:
+    """A unit in which something points to ``target``; "old" and "new" are structs with different layouts,
+    "gone" and "come" exist on one side only.
+    """
+    types = Types()
+    old, new = two(types, ["a", "b"], "old"), two(types, ["b", "a"], "new")
+    one = {
+        "old": lambda: old,
+        "new": lambda: new,
+        "twin": lambda: two(types, ["a", "b"], "twin"),
+        "forward": lambda: types.forward("opaque"),
+        "void": lambda: 0,
+        "int": lambda: types.int,
+        "long": lambda: types.long,
+        "counter": lambda: types.typedef("atomic_t", types.struct("", 4, [("counter", types.int, 0)])),
+        "gone": lambda: two(types, ["a", "b"], "gone"),
+        "come": lambda: two(types, ["b", "a"], "come"),
+        "unlike": lambda: two(types, ["x", "y"], "unlike"),
+        "pointer to old": lambda: types.pointer(old),
+        "pointer to new": lambda: types.pointer(new),
+        "function": lambda: types.function(types.int, [types.pointer(old)]),
+        "other function": lambda: types.function(types.int, [types.pointer(new)]),
+    }[target]()
+    number = types.pointer(one)
+    if holder == "member":
+        types.struct("outer", 8, [("table", number, 0)])
+    elif holder == "variable":
+        types.variable("state", number)
+    else:
+        types.defined("work", types.function(types.int, [types.int, number]))
+    return types.bytes()
+
+
+ALIKE = [
+    ("old", "twin"),  # another name only
+    ("old", "void"),
+    ("void", "old"),
+    ("old", "forward"),
+    ("forward", "new"),
+    ("int", "counter"),
+    ("function", "function"),
+]
+UNLIKE = [
+    ("old", "new"),
+    ("int", "long"),
+    ("old", "int"),
+    ("pointer to old", "pointer to new"),
+    ("old", "counter"),
+    ("function", "other function"),
+    ("function", "void"),
+    ("gone", "unlike"),
+]
+
+
+@pytest.mark.parametrize(("holder", "name"), [("member", "struct outer"), ("variable", "state")])
+@pytest.mark.parametrize(("before", "after"), [*ALIKE, *UNLIKE])
+def test_what_something_points_to(holder: str, name: str, before: str, after: str) -> None:
+    units = pointing(before, holder), pointing(after, holder)
+    refused = [name] if (before, after) in UNLIKE else []
+    assert list(changed_layouts(*units, frozenset({"state"}))) == refused
+
+
+@pytest.mark.parametrize("holder", ["member", "variable", "argument"])
+def test_another_layout_under_another_name(holder: str) -> None:
+    """As struct loop_worker, which only functions of drivers/block/loop.c take."""
+    found = changed_layouts(pointing("gone", holder), pointing("come", holder), frozenset({"state"}))
+    assert found == {"struct gone": "it is struct come in the patch, and its members change (a, b)"}
+    assert changed_layouts(pointing("gone", holder), pointing("twin", holder), frozenset({"state"})) == {}
+
+
+@pytest.mark.parametrize(("before", "after"), [("old", "new"), ("gone", "unlike"), ("gone", "old")])
+def test_function_may_take_something_else(before: str, after: str) -> None:
+    assert changed_layouts(pointing(before, "argument"), pointing(after, "argument")) == {}
+
+
+def test_another_name_all_along_a_list() -> None:
+    def unit(name: str, size: int) -> bytes:
+        types = Types()
+        node = types.pointer(types.long + 2)
+        types.struct(name, size, [("next", node, 0), ("value", types.int, 64)])
+        types.variable("head", node)
+        return types.bytes()
+
+    def found(name: str, size: int) -> list[str]:
+        return list(changed_layouts(unit("node", 16), unit(name, size), frozenset({"head"})))
+
+    assert found("knot", 16) == []
+    assert found("knot", 24) == ["struct node"]
+
+
+def test_two_lists_with_the_same_layout() -> None:
+    """Both types are there before and after, so neither is the other under another name."""
+
+    def unit(pointee: int, second: str = "value") -> bytes:
+        types = Types()
+        first = types.long + 1
+        for n, name in enumerate((second, "value")):
+            assert types.pointer(first + 2 * n + 1) == first + 2 * n
+            types.struct(f"node{n}", 16, [("next", first + 2 * n, 0), (name, types.int, 64)])
+        types.variable("head", first + 2 * pointee)
+        return types.bytes()
+
+    assert changed_layouts(unit(0), unit(1), frozenset({"head"})) == {}
+    staying = frozenset({"head"})
+    assert list(changed_layouts(unit(0, "other"), unit(1, "other"), staying)) == ["head"]
+
+
+def variable(kind: str) -> bytes:
+    types = Types()
+    raw = types.struct("raw_lock", 4, [("value", types.int, 0)])
+    numbers = {
+        "int": lambda: types.int,
+        "counter": lambda: types.typedef("atomic_t", types.struct("", 4, [("counter", types.int, 0)])),
+        "lock": lambda: types.struct("lock", 4, [("raw", raw, 0)]),
+        "raw lock": lambda: raw,
+        "ints": lambda: types.array(types.int, 4),
+        "ints somewhere": lambda: types.array(types.int, 0),
+        "longs": lambda: types.array(types.long, 2),
+        "pairs": lambda: types.array(two(types, ["a", "b"]), 2),
+        "pair": lambda: two(types, ["a", "b"], "pair"),
+        "nameless pair": lambda: two(types, ["a", "b"]),
+        "long": lambda: types.long,
+    }
+    types.variable("state", numbers[kind]())
+    return types.bytes()
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ("int", "counter"),
+        ("counter", "int"),
+        ("lock", "raw lock"),
+        ("ints", "ints somewhere"),
+        ("pair", "nameless pair"),
+    ],
+)
+def test_variable_that_holds_the_same(before: str, after: str) -> None:
+    assert changed_layouts(variable(before), variable(after), frozenset({"state"})) == {}
+
+
+@pytest.mark.parametrize(
+    ("before", "after"), [("ints", "longs"), ("ints", "pairs"), ("long", "pair"), ("longs", "ints somewhere")]
+)
+def test_variable_of_another_type(before: str, after: str) -> None:
+    units = variable(before), variable(after)
+    assert changed_layouts(*units, frozenset({"state"})) == {"state": "it is a variable of another type"}
+    assert changed_layouts(*units) == {}  # its size changes or it is another one: not a question of types
+
+
+def test_type_that_holds_itself_without_end_is_refused() -> None:
+    types = Types()
+    types.variable("state", types.struct("endless", 4, [("", types.long + 1, 0)]))
+    with pytest.raises(Refused):
+        changed_layouts(variable("int"), types.bytes(), frozenset({"state"}))
+
+
+def test_types_that_only_point_to_each_other() -> None:
+    def unit(chosen: int) -> bytes:
+        types = Types()
+        first = types.long + 1
+        for n, other in enumerate((1, 0, 3, 2)):  # a pointer to the other, and the struct around it
+            types.struct(f"side{n}", 8, [(f"other_of_{n}", types.pointer(first + 2 * other + 1), 0)])
+        types.variable("state", first + 2 * chosen + 1)
+        return types.bytes()
+
+    assert changed_layouts(unit(0), unit(2), frozenset({"state"})) == {}
+
+
+def test_variables_whose_contents_go_on_being_used() -> None:
+    def unit(size: int = 4) -> Unit:
+        source = Source()
+        source.function("function", b"\xc3")
+        source.data("count", bytes(size))
+        source.data("name", b"name", section=".rodata.name")
+        source.data("start", bytes(4), section=".init.data")
+        source.data("each.1", bytes(4), section=".bss.each.1")
+        source.data("cpu", bytes(4), section=".data..percpu")
+        return source.unit()
+
+    assert kept_variables(unit(), unit()) == {"count", "cpu"}
+    assert kept_variables(unit(), unit(8)) == {"cpu"}

@@ -1,0 +1,3 @@
+
+typedef struct { int counter; } atomic_t; struct raw { union { atomic_t val; struct { unsigned char a, b; }; }; }; struct spin { union { struct raw rlock; }; };
+long (* v)(int); int f(void) { return *(int *)&v; }
