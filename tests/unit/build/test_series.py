@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from livepatch_core.build.compile import _own_headers, _relevant
+from livepatch_core.build.compile import _relevant
 from livepatch_core.build.series import Sources, Units, find_units
 from livepatch_core.build.target import Target
 
@@ -30,16 +30,6 @@ def test_file_that_the_configuration_leaves_out_is_known(target: Target) -> None
     units = find_units(target, Sources({"fs/in.c": [], "fs/out.c": []}, []), 50, None)
     assert units.paths == ("fs/in.c", "fs/out.c")
     assert units.unbuilt == {"fs/out.c"}
-
-
-@pytest.mark.parametrize(
-    ("line", "own"),
-    [("CFLAGS_in.o := -I$(src)\n", "fs"), ("ccflags-y += -I $(src)\n", "fs"), ("ccflags-y += -Wall\n", "")],
-)
-def test_directory_whose_makefile_wants_its_own_headers(target: Target, line: str, own: str) -> None:
-    (target.source / "fs/Makefile").write_text(MAKEFILE + line, encoding="utf-8")
-    flag = f" -idirafter {target.source}/{own}" if own else ""
-    assert _own_headers(target.source, "fs/in.c") == flag
 
 
 def test_complaint_is_the_compilers_or_else_makes() -> None:
