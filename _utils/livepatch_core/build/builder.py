@@ -38,7 +38,7 @@ class Options:
     """What the author asks for.
 
     ``accept``: subject -> why it is safe (``init:FUNCTION``, ``gone:FUNCTION``, ``struct NAME``,
-    ``static:VARIABLE``).
+    ``static:VARIABLE``, ``unit:FILE``).
     ``fan_out``: most translation units that a header change may touch. ``forced``: source file -> functions
     to replace although unchanged.
     """
@@ -100,9 +100,11 @@ class _Build:
             self.warnings += sources.warnings
             units = find_units(self.target, sources, self.options.fan_out, self.options.cache)
         with self.clock.stage("compile"):
-            pairs = compile_pairs(self.target, sources, units, self.scratch, self.options.jobs)
-            for path in pairs.absent:
-                self._warn_not_built(path, "it does not compile in this configuration")
+            pairs = compile_pairs(
+                self.target, sources, units, self.scratch, self.options.jobs, self.options.accept
+            )
+            for path, why in pairs.absent.items():
+                self._warn_left_out(path, f"It is left out: {why}.")
         with self.clock.stage("compare"):
             changes = self._compare(pairs, units)
         with self.clock.stage("prove"):
@@ -127,8 +129,7 @@ class _Build:
         objects = {one.path: (one.object, other.object) for one, other in pairs.both}
         return Built(module, manifest, differences, extracted, warnings, self.clock.seconds, objects)
 
-    def _warn_not_built(self, path: str, why: str) -> None:
-        text = f"It is not part of this kernel: {why}."
+    def _warn_left_out(self, path: str, text: str) -> None:
         self.warnings.append(Warning_(Notice.UNIT_NOT_BUILT, path, "", text))
 
     def _compare(self, pairs: Pairs, units: Units) -> list[Change]:
@@ -197,7 +198,7 @@ class _Build:
             except Refused as refused:
                 if refused.refusal is not Refusal.NOT_BUILT or change.path not in units.reached:
                     raise
-                self._warn_not_built(change.path, refused.message)
+                self._warn_left_out(change.path, self._why_left_out(change.path, refused.message, units))
                 continue
             kept.append(change)
         if not kept:
@@ -207,6 +208,22 @@ class _Build:
                 remedy="There is nothing to patch.",
             )
         return kept, proofs
+
+    def _why_left_out(self, path: str, message: str, units: Units) -> str:
+        """The notice of a reached file that the image does not hold. Raises ``Refused`` (IMAGE_DIFFERS) where
+        the Makefiles say that it does.
+        """
+        if path not in units.built:
+            return f"It is not part of this kernel: {message}"
+        reason = self.options.accept.get(f"unit:{path}")
+        if reason is None:
+            raise Refused(
+                Refusal.IMAGE_DIFFERS,
+                "The Makefiles put it into this kernel, but the image does not hold what it compiles to.",
+                file=path,
+                remedy=f"If the kernel does not have the file, accept 'unit:{path}' with the reason.",
+            )
+        return f"It is left out: {message} Accepted: {reason}"
 
 
 def _contributing(

@@ -22,8 +22,13 @@ from livepatch_core.build.target import Target, compiler, config_value
 
 _SPLIT = "-g0 -gbtf -fno-eliminate-unused-debug-types -ffunction-sections -fdata-sections"
 _PLAIN = "-g0"
-# Directories whose sources are objects of another directory's Makefile.
-_ELSEWHERE = {"virt/kvm/": "arch/x86/kvm/../../../virt/kvm/"}
+# Sources that are objects of another directory's Makefile.
+_AMD = "drivers/gpu/drm/amd/"
+_ELSEWHERE = {
+    "virt/kvm/": "arch/x86/kvm/../../../virt/kvm/",
+    "drivers/usb/misc/onboard_usb_hub_pdevs.c": "drivers/usb/core/../misc/onboard_usb_hub_pdevs.c",
+    **{f"{_AMD}{part}/": f"{_AMD}amdgpu/../{part}/" for part in ("acp", "amdkfd", "display", "pm")},
+}
 _MODNAME = re.compile(r"-DKBUILD_MODNAME='\"([^\"']*)\"'")
 
 
@@ -35,7 +40,7 @@ class Compiled:
 
     path: str
     object: bytes
-    owner: str  # "vmlinux" or a module's name
+    owner: str  # "vmlinux", or a module's name, or those of several with a colon between them
     dependencies: frozenset[str]  # absolute paths, links resolved
     command: str
 

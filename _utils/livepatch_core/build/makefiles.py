@@ -2,7 +2,8 @@
 
 Nothing is run. Conditions on the configuration, variables of the same file and the functions that lists of
 objects are written with are worked out; what else occurs is unknown, and so is what depends on it. Unknown is
-an answer of its own: such a file is compiled, and the kernel's image decides.
+an answer of its own: such a file is compiled, and the kernel's image decides. It may fail to compile only
+where all is understood and no list names it.
 """
 
 from __future__ import annotations
@@ -18,8 +19,10 @@ _UNKNOWN = "\0"  # stands for whatever was not understood in a text
 _REFERENCE = re.compile(r"\$\(([^()$]*)\)|\$\{([^{}$]*)\}")
 _SETTING = re.compile(r"^\s*((?:[\w./-]|\$\((?:[^()]|\([^()]*\))*\)|\$\{\w+\})+)\s*([:+?]?)=\s*(.*)$")
 _CONDITION = re.compile(r"^\s*(else|endif|(?:else\s+)?(ifeq|ifneq|ifdef|ifndef)\b\s*(.*))\s*$")
-_INCLUDE = re.compile(r"^\s*-?include\s+(\S+)\s*$")
+_INCLUDE = re.compile(r"^\s*-?include\s+(\S.*?)\s*$")
 _LIST = re.compile(rf"^([\w{_UNKNOWN}-]+?)-(objs|[\w{_UNKNOWN}]*)$")
+_OBJECT = re.compile(r"[\w./-]+\.o\b")
+_COMPUTED = re.compile(r"\$\(eval (?!CFLAGS)|^ *\$\(call\b")
 _TOP_LISTS = frozenset({"obj", "lib", "libs", "core", "drivers"})
 _DEEPEST = 8
 _KNOWN = {"BITS": "64", "SRCARCH": "x86", "ARCH": "x86", "srctree": "."}
@@ -55,8 +58,10 @@ class _Reader:
     source: Path
     config: dict[str, str]
     rows: list[Row] = field(default_factory=list)
-    words: set[str] = field(default_factory=set)  # every name of an object that occurs anywhere
+    words: set[str] = field(default_factory=set)  # every name of an object, where no condition is off
+    clear: bool = True  # every list is understood: an object that is in none of them is not built
     _lists: list[str] = field(default_factory=list)  # the left side of each row
+    _looked_at: set[str] = field(default_factory=set)  # the variables that something was made of
     _variables: dict[str, str] = field(default_factory=dict)
     _conditions: list[Optional[bool]] = field(default_factory=list)
     _earlier: list[Optional[bool]] = field(default_factory=list)  # whether a branch before this one held
@@ -66,17 +71,29 @@ class _Reader:
             return
         text = path.read_text(encoding="utf-8", errors="replace").replace("\\\n", " ")
         for line in text.split("\n"):
-            self._line(re.sub(r"(^|\s)#.*", "", line), depth)
+            self._line(re.sub(r"(?<!\\)#.*", "", line), depth)
 
     def _line(self, line: str, depth: int) -> None:
         condition, included, setting = _CONDITION.match(line), _INCLUDE.match(line), _SETTING.match(line)
         if condition:
             self._condition(condition[1], condition[2] or "", condition[3] or "")
         elif included:
-            self.read(self.source / posixpath.normpath(self.expand(included[1])), depth + 1)
+            for path in self.expand(included[1]).split():
+                self.clear = self.clear and _UNKNOWN not in path
+                self.read(self.source / posixpath.normpath(path), depth + 1)
         elif setting:
             self._set(*setting.groups())
-        self.words.update(re.findall(r"[\w.-]+\.o\b", line))
+        elif _COMPUTED.match(line):
+            self.clear = False
+        if self._holds() is not False:
+            self.words.update(_OBJECT.findall(line))
+
+    def _holds(self) -> Optional[bool]:
+        """Whether the conditions around the line hold."""
+        holds: Optional[bool] = True
+        for condition in self._conditions:
+            holds = both(holds, condition)
+        return holds
 
     def _condition(self, keyword: str, test: str, rest: str) -> None:
         if keyword == "endif" or keyword.startswith("else"):
@@ -96,7 +113,7 @@ class _Reader:
     def _test(self, test: str, rest: str) -> Optional[bool]:
         if test in ("ifdef", "ifndef"):
             name = rest.strip()
-            if not name.startswith("CONFIG_"):
+            if not name.startswith("CONFIG_") and name != "0":  # amdgpu's way to switch something off
                 return None
             return (name in self.config) == (test == "ifdef")
         sides = re.fullmatch(r"\((.*?),([^,]*)\)", self.expand(rest.strip()))
@@ -105,11 +122,13 @@ class _Reader:
         return (sides[1].strip() == sides[2].strip()) == (test == "ifeq")
 
     def _set(self, left: str, how: str, right: str) -> None:
-        holds: Optional[bool] = True
-        for condition in self._conditions:
-            holds = both(holds, condition)
-        name, value = self.expand(left), self.expand(right)
+        holds = self._holds()
+        name = self.expand(left)
+        used_before = name in self._looked_at
+        value = self.expand(right)
         listed = _LIST.match(name)
+        if name == _UNKNOWN:
+            self.clear = False
         if listed and "flags" not in name:
             if how != "+" and holds is not False:  # it replaces what was in the list
                 self.rows = [
@@ -118,6 +137,8 @@ class _Reader:
                 ]
             suffix = listed[2]
             on = None if _UNKNOWN in name else suffix in ("y", "m", "objs")
+            if (_UNKNOWN in value or used_before) and both(holds, on) is not False:
+                self.clear = False
             self.rows.append(Row(listed[1], both(holds, on), tuple(value.split())))
             self._lists.append(name)
         before = self._variables.get(name, "")
@@ -145,6 +166,7 @@ class _Reader:
             value = self.directory
         else:
             empty = name.endswith(("-y", "-m", "-objs"))  # a list that nothing was put into
+            self._looked_at.update([name] if empty else [])
             value = self._variables.get(name, _KNOWN.get(name, "" if empty else _UNKNOWN))
         old, _, new = change.partition("=")
         if change and ("%" in change or _UNKNOWN in value):
@@ -214,20 +236,40 @@ class Makefiles:
 
     def mentioned(self, path: str) -> bool:
         """Whether any Makefile above names the object of a source file, in a list or elsewhere."""
-        name = posixpath.basename(path)[:-2] + ".o"
-        return any(name in self._read(directory).words for directory, _ in self._levels(path))
+        return any(self._mentions(directory, member) for directory, member in self._levels(path))
+
+    def _mentions(self, directory: str, member: str) -> bool:
+        """A list for which a variable holds the directory may have only the last part of the name; what lies
+        in the Makefile's own directory does not count for one of the same name below.
+        """
+        name = posixpath.basename(member)
+        words = self._read(directory).words
+        if name in words and (name == member or not self._rows(directory, name)):
+            return True
+        return any(f"/{member}".endswith("/" + word.lstrip("./")) for word in words if "/" in word)
+
+    def names_nothing(self, path: str) -> bool:
+        """Whether every Makefile above is understood and none names the object of a source file."""
+        levels = self._levels(path)
+        clear = all(self._read(directory).clear for directory, _ in levels)
+        return clear and not self.mentioned(path) and not any(self._rows(*level) for level in levels)
 
     def builds(self, path: str) -> Optional[bool]:
-        """What the nearest Makefile that lists the object says of it and of its directory."""
-        for directory, member in self._levels(path):
-            if self._rows(directory, member):
-                return both(self._object(directory, member, 0), self._directory(directory))
-        return both(None, self._directory(posixpath.dirname(path)))
+        """What the Makefiles that list the object say of it and of their directories: one is enough."""
+        listed = [
+            both(self._object(directory, member, 0), self._directory(directory))
+            for directory, member in self._levels(path)
+            if self._rows(directory, member)
+        ]
+        return either(listed) if listed else both(None, self._directory(posixpath.dirname(path)))
 
     def _object(self, directory: str, member: str, depth: int) -> Optional[bool]:
         rows = self._rows(directory, member)
         if not rows or depth == _DEEPEST:
             return None
+        if self._read(directory).clear:  # a list that is no object stands in those that are made of it
+            objects = [r for r in rows if r.name in _TOP_LISTS or self._rows(directory, f"{r.name}.o")]
+            rows = objects or rows
         return either(
             [
                 row.holds

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,20 +20,27 @@ from livepatch_core.build.target import Target
 
 @dataclass(frozen=True)
 class Pairs:
-    """``both``: original and patched side of each unit; ``absent``: reached files that do not compile
-    unpatched and that no Makefile is known to build.
-
-    Those cannot be part of the kernel: it was built from the same source, configuration and compiler.
+    """``both``: original and patched side of each unit; ``absent``: reached files that do not compile and may
+    be left out -> why.
     """
 
     both: list[tuple[Compiled, Compiled]]
-    absent: list[str]
+    absent: dict[str, str]
     bench: Bench
 
 
 class _Compiler:
-    def __init__(self, target: Target, sources: Sources, units: Units, scratch: Path, jobs: int) -> None:
+    def __init__(
+        self,
+        target: Target,
+        sources: Sources,
+        units: Units,
+        scratch: Path,
+        jobs: int,
+        accept: Mapping[str, str],
+    ) -> None:
         self.target, self.sources, self.units, self.scratch = target, sources, units, scratch
+        self.accept = accept
         self.jobs = max(1, jobs // 2)  # for each of the two sides, which run at the same time
         self.before = compiling.make_bench(target, target.source, scratch, "original")
         self.after = compiling.make_bench(target, scratch / "source", scratch, "patched")
@@ -44,14 +51,12 @@ class _Compiler:
             first = pool.submit(compiling.compile_units, self.before, self.units.paths, jobs=self.jobs)
             second = pool.submit(compiling.compile_units, self.after, self.units.paths, jobs=self.jobs)
             originals, patched = first.result(), second.result()
-        optional = self.units.reached - self.units.built
-        present = [one for one in originals if isinstance(one, Compiled) or one.path not in optional]
-        absent = [one.path for one in originals if one not in present]
+        failed = (one for one in originals if isinstance(one, Complaint))
+        absent = {one.path: left_out(one, self.units, self.accept) for one in failed}
+        present = [one for one in originals if isinstance(one, Compiled)]
         patched = self._again([other for other in patched if other.path not in absent], originals)
         both = []
         for one, other in zip(present, patched):
-            if isinstance(one, Complaint):
-                raise not_built(one.path) if one.path in self.units.unbuilt else original_failed(one)
             if isinstance(other, Complaint):
                 raise self._patched_failed(other)
             if one.path.endswith(".S"):
@@ -62,6 +67,8 @@ class _Compiler:
 
     def _view(self, directories: Iterable[str] = ()) -> None:
         own = {os.path.dirname(path) for path in self.units.paths}
+        made = [compiling.object_path(path) for path in self.units.paths]  # a link's .. leads to the original
+        own.update(path.partition("/../")[0] for path in made if "/../" in path)
         texts = {path: patchset.render(lines, directives=True) for path, lines in self.sources.files.items()}
         tree.source_view(self.target.source, self.after.source, texts, sorted(own.union(directories)))
 
@@ -148,15 +155,39 @@ def not_built(path: str) -> Refused:
     )
 
 
-def original_failed(complaint: Complaint) -> Refused:
+def original_failed(complaint: Complaint, remedy: str = "") -> Refused:
     return Refused(
         Refusal.ORIGINAL_COMPILE,
         f"The unpatched file does not compile, so this is not the diff's fault: {complaint.text[:1000]}",
         file=complaint.path,
-        remedy="The file may not belong to this configuration, or source and headers do not belong together.",
+        remedy=remedy
+        or "The file may not belong to this configuration, or source and headers do not belong together.",
     )
 
 
-def compile_pairs(target: Target, sources: Sources, units: Units, scratch: Path, jobs: int) -> Pairs:
+def left_out(complaint: Complaint, units: Units, accept: Mapping[str, str]) -> str:
+    """Why the build may go on without a file that does not compile unpatched. Raises ``Refused``.
+
+    That it does not compile says nothing of the kernel: its Makefile may do what is not done here.
+    """
+    path, subject = complaint.path, f"unit:{complaint.path}"
+    if path in units.unbuilt:
+        raise not_built(path)
+    if path not in units.reached:
+        raise original_failed(complaint)
+    if path in units.foreign:
+        return "no Makefile makes an object of the running kernel of it, and it does not compile"
+    if subject in accept:
+        return f"it does not compile here; accepted: {accept[subject]}"
+    raise original_failed(
+        complaint,
+        "The file includes what the diff changes, and would keep the old code. If it is not a part of this "
+        f"kernel, or may stay as it is, accept {subject!r} with the reason.",
+    )
+
+
+def compile_pairs(
+    target: Target, sources: Sources, units: Units, scratch: Path, jobs: int, accept: Mapping[str, str]
+) -> Pairs:
     """Both sides of every unit. Raises ``Refused`` (NOT_BUILT, ORIGINAL_COMPILE, PATCHED_COMPILE)."""
-    return _Compiler(target, sources, units, scratch, jobs).run()
+    return _Compiler(target, sources, units, scratch, jobs, accept).run()

@@ -28,8 +28,17 @@ class Change:
 
 
 def prove(kernel: Kernel, change: Change, bench: Bench) -> Proof:
-    """Where the unit's originals are. Raises ``Refused`` (NOT_BUILT, IMAGE_DIFFERS, SYMBOL_AMBIGUOUS)."""
+    """Where the unit's originals are. Raises ``Refused`` (NOT_BUILT, IMAGE_DIFFERS, SYMBOL_AMBIGUOUS,
+    UNSUPPORTED_FILE).
+    """
     owner, difference = change.owner, change.difference
+    if ":" in owner:
+        raise Refused(
+            Refusal.UNSUPPORTED_FILE,
+            f"It is a part of several modules ({owner.replace(':', ', ')}), each with a copy of its own.",
+            file=change.path,
+            remedy="Change functions that only one of the modules has.",
+        )
     if not kernel.has(owner):
         raise _not_built(change.path, f"the kernel has no module {owner}")
     proof = locate(difference.original, kernel.image(owner))

@@ -64,20 +64,23 @@ class Units:
     files are among them to see that their code stays as it is.
 
     ``unbuilt``: those that the Makefiles leave out of this configuration; it explains why one does not
-    compile and decides nothing else. ``built``: those that the Makefiles put into it, which must compile.
+    compile and decides nothing else. ``built``: those that the Makefiles put into it. ``foreign``: those that
+    no Makefile makes an object of the running kernel of, which need not compile.
     """
 
     paths: tuple[str, ...]
     reached: frozenset[str]
     unbuilt: frozenset[str] = frozenset()
     built: frozenset[str] = frozenset()
+    foreign: frozenset[str] = frozenset()
 
 
-# Not the running kernel's code: of the boot loader's side, of another machine, mapped into processes, or the
-# linker's script.
+# Not the running kernel's code: of the boot loader's side or the build's, of another machine, mapped into
+# processes, or the linker's script.
 _PROGRAMS = re.compile(
-    r"^arch/x86/(boot|realmode|purgatory|um|entry/vdso)/|^drivers/firmware/efi/libstub/|\.lds\.S$"
+    r"^arch/x86/(boot|realmode|purgatory|tools|um|entry/vdso)/|^drivers/firmware/efi/libstub/|\.lds\.S$"
 )
+_OTHER_MACHINE = re.compile(r"^arch/(?!x86/)|^drivers/s390/")  # no Makefile but arch/s390's names the latter
 
 
 @dataclass
@@ -88,7 +91,7 @@ class _Configuration:
     graph: headers.Graph
 
     def builds(self, path: str) -> Optional[bool]:
-        if path.startswith("arch/") and not path.startswith("arch/x86/"):
+        if _OTHER_MACHINE.search(path):
             return False
         return self.makefiles.builds(_makefile_path(path))
 
@@ -106,6 +109,10 @@ class _Configuration:
         """The assembler files of the running kernel that may read ``path``."""
         users = (user for user in self.graph.reached(path, ".S") if not _PROGRAMS.search(user))
         return [user for user in users if self.builds(user) is not False and self.own_object(user)]
+
+    def foreign(self, path: str) -> bool:
+        """Whether a file is surely not the running kernel's, although no list leaves it out."""
+        return bool(_PROGRAMS.search(path)) or self.makefiles.names_nothing(_makefile_path(path))
 
     def _uses(self, user: str) -> bool:
         if self.builds(user) is False:
@@ -150,4 +157,5 @@ def find_units(target: Target, sources: Sources, fan_out: int, cache: Path | Non
         frozenset(units) - frozenset(sources.files),
         frozenset(path for path, verdict in verdicts.items() if verdict is False),
         frozenset(path for path, verdict in verdicts.items() if verdict),
+        frozenset(path for path, verdict in verdicts.items() if verdict is None and known.foreign(path)),
     )

@@ -73,6 +73,7 @@ def reached(target: Target, makefile: str, *files: str, change: str = "fs/x.h") 
         ("ifeq ($(call cc-option,-x),)\nobj-y += one.o\nendif\n", True, False),
         ("OURS = one.o\nobj-y += $(foreach o,$(OURS),$(o))\n", True, False),
         ("include $(src)/Makefile.more\n", True, False),
+        ("obj-y += a#b\nobj-$(CONFIG_OUT) += one.o#c\n", False, False),
         ("obj-y += two.o\n", True, False),  # no Makefile names it: the image decides
     ],
 )
@@ -104,6 +105,69 @@ def test_directory_that_no_makefile_names_may_be_built_or_not(target: Target) ->
     (target.source / "fs/sub/Makefile").write_text("obj-y += one.o\n", encoding="utf-8")
     units = reached(target, "obj-y += other.o\n", "sub/one.c")
     assert (units.paths, units.built) == (("fs/sub/one.c",), frozenset())
+
+
+def test_lists_that_others_are_made_of_are_no_objects_of_their_own(target: Target) -> None:
+    text = "part-y := one.o two.o\nout-objs := $(part-y)\nobj-$(CONFIG_OUT) += out.o\n"
+    assert reached(target, text, "one.c").paths == ()
+    assert reached(target, text + "part-y += three.o\n", "one.c").paths == ("fs/one.c",)
+
+
+def test_objects_that_another_directory_lists(target: Target) -> None:
+    """amdgpu is made of objects of the directories beside it, whose Makefiles it includes."""
+    top = "drivers/gpu/drm/amd"
+    texts = {
+        "drivers/Makefile": f"obj-y += {top[8:]}/amdgpu/\n",
+        f"{top}/amdgpu/Makefile": (
+            "FULL=$(srctree)/$(src)/..\nALL = $(addsuffix /Makefile,$(addprefix $(FULL)/,pm acp))\n"
+            "include $(ALL)\namdgpu-y += $(FILES) main.o\nobj-$(CONFIG_IN) += amdgpu.o\n"
+        ),
+        f"{top}/pm/Makefile": (
+            "LIST-y = one.o\nLIST-$(CONFIG_OUT) += two.o\nFILES += $(addprefix ../pm/,$(LIST-y))\n"
+            "ifdef CONFIG_OUT\nFILES += ../pm/three.o\nendif\n"
+            "ifdef 0#CONFIG_SPARE\nSPARE = four.o\nFILES += $(SPARE)\nendif\n"
+        ),
+        f"{top}/acp/Makefile": "",
+        **{f"{top}/pm/{name}.c": '#include "x.h"\n' for name in ("one", "two", "three", "four")},
+        f"{top}/pm/x.h": "",
+    }
+    for path, text in texts.items():
+        (target.source / path).parent.mkdir(parents=True, exist_ok=True)
+        (target.source / path).write_text(text, encoding="utf-8")
+    units = find_units(target, Sources({f"{top}/pm/x.h": []}, []), 50, None)
+    assert units.paths == tuple(f"{top}/pm/{name}.c" for name in ("four", "one", "three"))
+    assert units.built == {f"{top}/pm/one.c"}
+    assert units.foreign == {f"{top}/pm/three.c", f"{top}/pm/four.c"}
+
+
+@pytest.mark.parametrize(
+    ("makefile", "foreign"),
+    [
+        ("obj-y += two.o\n", True),
+        ("obj-y += two_$(BITS).o\n", True),
+        ("hostprogs := one\n", True),
+        ("obj-y += two.o # one.o\n", True),
+        ("ifdef CONFIG_OUT\nFILES = one.o\nendif\n", True),
+        ("FILES = one.o\n", False),
+        ("obj-y += $(strange)\n", False),
+        ("obj- += $(strange)\n", True),
+        ("$(eval obj-y += $(x))\n", False),
+        ("include $(strange)\n", False),
+    ],
+)
+def test_file_that_no_makefile_names_is_known(target: Target, makefile: str, foreign: bool) -> None:
+    assert ("fs/one.c" in reached(target, makefile, "one.c").foreign) == foreign
+
+
+def test_object_of_the_same_name_in_another_directory(target: Target) -> None:
+    """A self-test that the file it tests includes: drivers/gpu/drm/i915/selftests has 30."""
+    (target.source / "fs/sub").mkdir(parents=True)
+    (target.source / "fs/sub/one.c").write_text('#include "../x.h"\n', encoding="utf-8")
+    (target.source / "fs/one.c").write_text('#include "x.h"\n#include "sub/one.c"\n', encoding="utf-8")
+    (target.source / "fs/x.h").write_text("", encoding="utf-8")
+    (target.source / "fs/Makefile").write_text("obj-y += one.o\n", encoding="utf-8")
+    units = find_units(target, Sources({"fs/x.h": []}, []), 50, None)
+    assert units.paths == ("fs/one.c",)
 
 
 def test_assembler_file_that_reads_a_header_is_looked_at(target: Target) -> None:
