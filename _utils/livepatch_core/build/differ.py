@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from livepatch_core.build.correlate import correlate, lost_variables, stands_in
 from livepatch_core.build.equality import Comparer
 from livepatch_core.build.gone import reached_by_old_code
+from livepatch_core.build.layout import same_signatures
 from livepatch_core.build.refusals import Notice, Refusal, Refused, Warning_
 from livepatch_core.build.registrations import changed_modinfo, changed_record, records_left
 from livepatch_core.build.special import EXIT, IGNORED, INIT, TABLES, is_unknown, registration
@@ -400,10 +401,12 @@ class _Differ:
         for piece in self.original.functions():
             if piece.name not in partners and cold_parent(piece.name) is None:
                 self.result.gone.append(piece.name)
-        before = [
+        replaced, copied = (
             [self.found.partner[n] for n in names] for names in (self.result.replaced, self.result.copied)
-        ]
-        reached = reached_by_old_code(self.original, self.result.gone, before[0], before[1])
+        )
+        alike = same_signatures(self.original, self.patched) if self.result.gone else frozenset()
+        unlike = [name for name in replaced if name not in alike]
+        reached = reached_by_old_code(self.original, self.result.gone, unlike, copied)
         for name in self.result.gone:
             why = f"; accepted: {self._gone_accepted(name, reached[name])}" if name in reached else "."
             text = f"{name} no longer exists in the patched file; its old code stays in the kernel"

@@ -1,9 +1,9 @@
 """Functions that a patch takes away and that the running kernel may call all the same: it holds their address
 in a timer, a work item or a list of callbacks, or other modules use the export.
 
-Such a function stays as it is. What it calls is redirected nevertheless, and the author of the patch cannot
-see that old code hands its arguments to new code: gcc may have changed the parameters of a function of the
-file even where the source has not.
+Such a function stays as it is. What it calls is redirected nevertheless. That is as with any caller that is
+not replaced, unless the new function takes other parameters: as the source has it, or as gcc has made them
+for a function of the file (``.isra.0``), which its author cannot see.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ def reached_by_old_code(original: Unit, gone: Collection[str], redirected: Colle
                         left: Collection[str]) -> dict[str, str]:  # fmt: skip
     """Vanished functions that may still be called -> the redirected function that their old code reaches.
 
-    All names are the original's. ``left``: changed functions that cannot be redirected; old callers go on
-    using the old code of these.
+    All names are the original's. ``redirected``: of these only those that may take other parameters.
+    ``left``: changed functions that cannot be redirected; old callers go on using the old code of these.
     """
     taken = _taken(original)
     found = {}

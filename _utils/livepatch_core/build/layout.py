@@ -406,6 +406,15 @@ def changed_layouts(before: bytes, after: bytes, staying: frozenset[str] = froze
     return dict(sorted(found.items()))
 
 
+def same_signatures(original: Unit, patched: Unit) -> frozenset[str]:
+    """The functions that both versions define with the same types of parameters and result. What gcc made of
+    one with other parameters (``.isra.0``) has another name and is none of them.
+    """
+    known = [unit.file.section(".BTF") for unit in (original, patched)]
+    old, new = (_Shapes(*_read_types(s.data)).of_kind(_FUNC) if s is not None else {} for s in known)
+    return frozenset(name for name, shape in old.items() if new.get(name) == shape)
+
+
 def kept_variables(original: Unit, patched: Unit) -> frozenset[str]:
     """The variables of a file that stay where they are, with what the running kernel has in them."""
     kept = set()

@@ -7,7 +7,8 @@ from collections.abc import Mapping, Sequence
 
 import pytest
 
-from livepatch_core.build.layout import changed_layouts, kept_variables
+from livepatch_core.build.layout import changed_layouts, kept_variables, same_signatures
+from livepatch_core.build.objectfile import SHT_PROGBITS, Section
 from livepatch_core.build.refusals import Refused
 from livepatch_core.build.unit import Unit
 from tests.unit.build.objects import Source
@@ -376,3 +377,24 @@ def test_variables_whose_contents_go_on_being_used() -> None:
 
     assert kept_variables(unit(), unit()) == {"count", "cpu"}
     assert kept_variables(unit(), unit(8)) == {"cpu"}
+
+
+def test_signatures() -> None:
+    """A clone of gcc's has a name that no type is known by."""
+
+    def unit(given: int, name: str = "f", returns: int = 0) -> Unit:
+        types = Types()
+        kinds = [types.int, types.long, types.pointer(types.forward("a")), types.pointer(types.forward("b"))]
+        types.defined(name, types.function(returns, [kinds[given]]))
+        source = Source()
+        source.function("f", b"\xc3")
+        source.sections.append(Section(".BTF", SHT_PROGBITS, 0, types.bytes(), len(types.bytes()), 1))
+        return source.unit()
+
+    before = unit(0)
+    assert same_signatures(before, unit(0)) == {"f"}
+    assert same_signatures(before, unit(1)) == frozenset()
+    assert same_signatures(before, unit(0, "g")) == frozenset()
+    assert same_signatures(before, unit(0, returns=1)) == frozenset()
+    assert same_signatures(unit(2), unit(3)) == frozenset()
+    assert same_signatures(before, Source().unit()) == frozenset()
