@@ -14,7 +14,7 @@ from livepatch_core.build import kmod
 from livepatch_core.build.compile import Bench
 from livepatch_core.build.differ import Difference, difference
 from livepatch_core.build.extract import Extracted
-from livepatch_core.build.gathering import Gathering, new_globals
+from livepatch_core.build.gathering import Gathering, new_globals, published
 from livepatch_core.build.hooks import declared_hooks, declared_states
 from livepatch_core.build.kernelimages import Kernel
 from livepatch_core.build.kmod import Manifest
@@ -144,8 +144,8 @@ class _Build:
             change = difference(original, patched, accept=self.options.accept, forced=forced)
             acts = bool(change.changed or declared_hooks(patched))
             effective = effective or acts
-            # Another unit may need what this one only adds; a state is the whole module's.
-            if acts or new_globals(change) or declared_states(patched):
+            # Another unit may need what this one only adds or shows; a state is the whole module's.
+            if acts or new_globals(change) or published(change) or declared_states(patched):
                 changes.append(Change(change, one.owner))
                 continue
             self.warnings += change.warnings

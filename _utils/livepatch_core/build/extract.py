@@ -323,16 +323,13 @@ class Extractor:
             self.wanted.add(name)
             return self.out.undefined(name)
         piece = self.change.original.pieces.get(name)
-        address = self.proof.functions.get(name)
-        evidence = frozenset({address}) if address is not None else self.proof.evidence.get(name)
-        if piece is not None and evidence is None and piece.local and name in self.proof.several:
-            evidence = frozenset(self.proof.several[name])
+        local = piece is not None and piece.local
         external = self.resolver.resolve(
             written if piece is None else name,
-            evidence,
+            self.proof.addresses(name, local=local),
             holder.name,
             kept=self._mentioned(name, holder),
-            local=piece is not None and piece.local,
+            local=local,
         )
         self.result.externals[written] = external
         return self.out.undefined(external.symbol)

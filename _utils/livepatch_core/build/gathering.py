@@ -4,7 +4,7 @@ manifest.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from livepatch_core.build.differ import Difference
 from livepatch_core.build.extract import Extracted, extract
@@ -14,7 +14,7 @@ from livepatch_core.build.kmod import Manifest
 from livepatch_core.build.locate import Proof
 from livepatch_core.build.proving import Change
 from livepatch_core.build.refusals import Refusal, Refused
-from livepatch_core.build.resolve import Resolver
+from livepatch_core.build.resolve import Published, Resolver
 
 
 def new_globals(change: Difference) -> frozenset[str]:
@@ -26,12 +26,23 @@ def new_globals(change: Difference) -> frozenset[str]:
     )
 
 
+def published(change: Difference) -> dict[str, str]:
+    """The statics that the patch makes global: the name that others may use -> the original's."""
+    found = {}
+    for name, piece in change.patched.pieces.items():
+        original = change.partner.get(piece.name)
+        if original is not None and not piece.local and change.original.pieces[original].local:
+            found[name] = original
+    return found
+
+
 class Gathering:
     """Extracts until every new symbol that is used somewhere is provided by the unit that defines it."""
 
     def __init__(self, kernel: Kernel, changes: Sequence[Change], proofs: Sequence[Proof]) -> None:
         self.kernel, self.changes, self.proofs = kernel, changes, proofs
         self.provided = [new_globals(change.difference) for change in changes]
+        self.published = [self._published(*each) for each in zip(changes, proofs)]
         self.requested: list[set[str]] = [set() for _ in changes]
         self.used: set[str] = set()
 
@@ -39,8 +50,9 @@ class Gathering:
         """One Extracted for each change. Requests only grow, and are bounded by the new symbols: this
         ends.
         """
-        for change, names in zip(self.changes, self.provided):
-            self._check_new(change, names)
+        for change, names, statics in zip(self.changes, self.provided, self.published):
+            self._check_new(change, dict.fromkeys(names, frozenset()))
+            self._check_new(change, {name: each.evidence or frozenset() for name, each in statics.items()})
         self._check_hooks()
         while True:
             before = [set(names) for names in self.requested]
@@ -48,11 +60,21 @@ class Gathering:
             if before == self.requested:
                 return units
 
+    @staticmethod
+    def _published(change: Change, proof: Proof) -> dict[str, Published]:
+        """What is already there is used where it is, so that it may be replaced once more."""
+        return {
+            name: Published(change.path, change.owner, original, proof.addresses(original, local=True))
+            for name, original in published(change.difference).items()
+        }
+
     def _extract(self, number: int) -> Extracted:
         change = self.changes[number]
         others = frozenset().union(*(names for n, names in enumerate(self.provided) if n != number))
+        published = {k: v for n, each in enumerate(self.published) if n != number for k, v in each.items()}
+        kernel = self.kernel
         resolver = Resolver(
-            change.path, change.owner, self.kernel.image, self.kernel.depends, self.kernel.exports
+            change.path, change.owner, kernel.image, kernel.depends, kernel.exports, published
         )
         unit = extract(
             change.difference,
@@ -69,11 +91,13 @@ class Gathering:
             self.requested[other] |= names & unit.wanted if other != number else set()
         return unit
 
-    def _check_new(self, change: Change, names: frozenset[str]) -> None:
-        """A second global of one name: patched files would use it, all others the kernel's."""
+    def _check_new(self, change: Change, names: Mapping[str, frozenset[int]]) -> None:
+        """A second global of one name: patched files would use it, all others the kernel's. ``names``: with
+        the addresses that are its own.
+        """
         image = self.kernel.image(change.owner)
-        for name in sorted(names):
-            if name in image.imports or image.linked(name, local=False):
+        for name, own in sorted(names.items()):
+            if name in image.imports or set(image.linked(name, local=False)) - own:
                 raise Refused(
                     Refusal.SYMBOL_AMBIGUOUS,
                     f"The kernel has it already, from another file or as a weak default, and the code of "

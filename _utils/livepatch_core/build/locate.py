@@ -33,6 +33,15 @@ class Proof:
     several: dict[str, tuple[int, ...]] = field(default_factory=dict)
     evidence: dict[str, frozenset[int]] = field(default_factory=dict)
 
+    def addresses(self, name: str, *, local: bool) -> Optional[frozenset[int]]:
+        """Where a symbol of the unit, or one that it refers to, lies; of a ``local`` one all places where it
+        may. None: nothing says it.
+        """
+        if name in self.functions:
+            return frozenset({self.functions[name]})
+        several = frozenset(self.several[name]) if local and name in self.several else None
+        return self.evidence.get(name, several)
+
 
 def decode(image: Image, address: int, reference: Reference) -> Optional[int]:
     """The value of symbol + addend in the field of a matched reference, or None outside of the image."""

@@ -9,8 +9,8 @@ object.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from typing import Optional
+from dataclasses import dataclass, field, replace
+from typing import NamedTuple, Optional
 
 from livepatch_core.build.exports import Export
 from livepatch_core.build.image import Image
@@ -34,6 +34,17 @@ class External:
         return self.symbol.startswith(PREFIX)
 
 
+class Published(NamedTuple):
+    """A static of another patched file that the patch makes global: its name in the kernel and the addresses
+    that the other file's proof gives it.
+    """
+
+    path: str
+    owner: str
+    name: str
+    evidence: Optional[frozenset[int]]
+
+
 @dataclass
 class Resolver:
     """Names for one unit of the object ``owner``. ``image_of`` gives the image of a module, ``depends`` what
@@ -45,6 +56,7 @@ class Resolver:
     image_of: Callable[[str], Image]
     depends: Callable[[str], frozenset[str]]
     exports: Mapping[str, Export]
+    published: Mapping[str, Published] = field(default_factory=dict)
     used: set[str] = field(default_factory=set)  # objects that resolved names lie in
 
     def _refuse(self, refusal: Refusal, name: str, why: str, remedy: str) -> Refused:
@@ -132,14 +144,29 @@ class Resolver:
 
     def _named(self, name: str, what: str) -> External:
         """A name of another file that no matched reference proves: a global of its own object, or an export,
-        or a global of vmlinux. The linker looks at no other file's statics.
+        or a global of vmlinux. The linker looks at no other file's statics but those that the patch makes
+        global.
         """
+        if name in self.published:
+            return self._published(self.published[name], what)
         own = self.image_of(self.owner)
         if self.owner != "vmlinux" and own.linked(name, local=False):
             return self._unique(own, name, what)
         if name in self.exports:
             return self._exported(name, what)
         return self._unique(self.image_of("vmlinux"), name, what)
+
+    def _published(self, static: Published, what: str) -> External:
+        if static.owner not in ("vmlinux", self.owner) and static.owner not in self.depends(self.owner):
+            raise self._refuse(
+                Refusal.SYMBOL_UNRESOLVED,
+                static.name,
+                f"It is a static of {static.path}, a file of the module {static.owner}, which {self.owner} "
+                f"does not need loaded; {what} needs it.",
+                f"Use what {self.owner} has.",
+            )
+        there = replace(self, owner=static.owner, published={})
+        return there.resolve(static.name, static.evidence, what, local=True)
 
     def _unique(self, image: Image, name: str, what: str, *, local: bool = False) -> External:
         places = image.linked(name, local=local)
@@ -149,7 +176,7 @@ class Resolver:
             raise self._refuse(
                 Refusal.SYMBOL_UNRESOLVED,
                 name,
-                f"Neither {self.owner} nor the kernel has it; {what} needs it.",
+                f"Neither {self.owner} nor the kernel has it for other files to use; {what} needs it.",
                 "Use something that exists in this kernel, or define it in the diff.",
             )
         raise self._refuse(

@@ -11,7 +11,7 @@ from livepatch_core.build.builder import _contributing
 from livepatch_core.build.differ import difference
 from livepatch_core.build.exports import Export
 from livepatch_core.build.extract import Extracted, NewFunction
-from livepatch_core.build.gathering import Gathering, new_globals
+from livepatch_core.build.gathering import Gathering, new_globals, published
 from livepatch_core.build.hooks import HOOK_SECTION
 from livepatch_core.build.image import Image
 from livepatch_core.build.kallsyms import KernelSymbol
@@ -78,9 +78,9 @@ def calling(target: str) -> Source:
 
 def gathering(kernel: Kernel, *changes: Change) -> Gathering:
     symbols = ("user", "old", "a", "b")
-    proofs = [
-        Proof(kernel.images[c.owner], {name: 0x100 * n for n, name in enumerate(symbols)}) for c in changes
-    ]
+    places = {name: 0x100 * n for n, name in enumerate(symbols)}
+    hidden = [{n: 0x900 for n in ("hidden",) if n in c.difference.original.pieces} for c in changes]
+    proofs = [Proof(kernel.images[c.owner], {**places, **own}) for c, own in zip(changes, hidden)]
     return Gathering(kernel, changes, proofs)  # type: ignore[arg-type]
 
 
@@ -112,6 +112,49 @@ def test_new_function_of_a_module_that_may_be_missing_is_refused(user: str, prov
         gathering(kernel, *user_and_provider(user, provider)).run()
     assert (caught.value.refusal, caught.value.function) == (Refusal.SYMBOL_UNRESOLVED, "added")
     assert "module isofs" in caught.value.message and "fs/new.c" in caught.value.message
+
+
+def user_and_static(user: str, owner: str) -> tuple[Change, Change]:
+    """A static function that becomes global, and another file that uses it."""
+    before, after = (calling(name).unit("fs/user.c") for name in ("old", "hidden"))
+    sides = [Source(), Source()]
+    for source, local in zip(sides, (True, False)):
+        source.function("hidden", b"\x90\xc3", local=local)
+    shown = difference(*(source.unit("fs/shown.c") for source in sides))
+    return Change(difference(before, after), user), Change(shown, owner)
+
+
+def with_static(*letters: str) -> dict[str, Image]:
+    more = [KernelSymbol("hidden", letter, 0x500 + 0x400 * n) for n, letter in enumerate(letters)]
+    return {"vmlinux": image("vmlinux", *more), "isofs": image("isofs", *more)}
+
+
+@pytest.mark.parametrize(
+    ("user", "owner"), [("vmlinux", "vmlinux"), ("isofs", "isofs"), ("isofs", "vmlinux")]
+)
+def test_static_that_becomes_global_is_used_where_it_is(user: str, owner: str) -> None:
+    """The other file's proof says which of two of its name it is."""
+    changes = user_and_static(user, owner)
+    assert published(changes[1].difference) == {"hidden": "hidden"}
+    assert new_globals(changes[1].difference) == frozenset()
+    job = gathering(Kernel(with_static("t", "t")), *changes)  # type: ignore[arg-type]
+    units = job.run()
+    assert units[0].externals["hidden"].symbol == f".klp.sym.{owner}.hidden,2"
+    assert (units[0].wanted, units[1].new) == (frozenset(), [])
+    assert owner in job.used
+
+
+def test_static_of_a_module_that_may_be_missing_is_refused() -> None:
+    with pytest.raises(Refused) as caught:
+        gathering(Kernel(with_static("t")), *user_and_static("vmlinux", "isofs")).run()
+    assert (caught.value.refusal, caught.value.function) == (Refusal.SYMBOL_UNRESOLVED, "hidden")
+    assert "module isofs" in caught.value.message and "fs/shown.c" in caught.value.message
+
+
+def test_static_that_becomes_global_over_a_weak_default_is_refused() -> None:
+    with pytest.raises(Refused) as caught:
+        gathering(Kernel(with_static("W", "t")), *user_and_static("vmlinux", "vmlinux")).run()
+    assert (caught.value.refusal, caught.value.function) == (Refusal.SYMBOL_AMBIGUOUS, "hidden")
 
 
 @pytest.mark.parametrize(("letter", "refusal"), [("T", True), ("W", True), ("D", True), ("t", False)])
