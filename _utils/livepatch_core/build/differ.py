@@ -191,7 +191,11 @@ class _Differ:
             self._check_constant(piece)
             self.result.renewed.append(name)
             for user in self._users(name):
-                if user.function:
+                if user.name not in self.found.partner:
+                    continue  # new code gets the new copy
+                if self._runs_once(user.name):
+                    self._past(user.name, f"uses the old {name}")
+                elif user.function:
                     self._promote(user.name, Notice.CONSTANT_PROMOTED, f"it uses the changed constant {name}")
                 elif self.patched.section_of(user).writable:
                     raise self._constant_refused(name, f"the variable {user.name} holds its address")
@@ -259,11 +263,32 @@ class _Differ:
 
     def _check_init(self) -> None:
         for name in list(self.changed):
-            section = self.patched.section_of(self.patched.pieces[name]).name
-            original = self.original.section_of(self.original.pieces[self.found.partner[name]]).name
-            if any(p.search(s) for p in (INIT, EXIT) for s in (section, original)):
+            if self._runs_once(name):
                 self._init_touched(name)
                 del self.changed[name]
+
+    def _sections(self, name: str) -> list[str]:
+        """Where a paired piece lies, before and after."""
+        original = self.original.pieces[self.found.partner[name]]
+        return [
+            self.original.section_of(original).name,
+            self.patched.section_of(self.patched.pieces[name]).name,
+        ]
+
+    def _runs_once(self, name: str) -> bool:
+        """Whether it is code or data of the start or the exit, which cannot be replaced."""
+        found = name in self.found.partner and self._sections(name)
+        return any(p.search(section) for p in (INIT, EXIT) for section in found or ())
+
+    def _past(self, name: str, what: str) -> None:
+        """Code of the start or the exit that was not changed, and of which new code would do something else:
+        what has run has run, what is yet to run is for the author to judge.
+        """
+        if any(EXIT.search(section) for section in self._sections(name)):
+            self._init_touched(name)
+        else:
+            text = f"{name} belongs to the start, which is over: it {what}, and that is left as it is."
+            self.result.warn(Notice.INIT_PAST, name, text)
 
     def _init_touched(self, name: str) -> None:
         why = self.accept.get(f"init:{name}")
@@ -301,8 +326,15 @@ class _Differ:
             if is_traced(other):
                 self.result.replaced.append(name)
                 continue
+            callers = self._callers(name)
+            if all(self._runs_once(caller) for caller in callers):
+                self._init_touched(name)
+                continue
             self.result.copied.append(name)
-            for caller in self._callers(name):
+            for caller in callers:
+                if self._runs_once(caller):
+                    self._past(caller, f"calls the old {name}")
+                    continue
                 before = len(self.changed)
                 self._promote(
                     caller, Notice.CALLER_PROMOTED, f"{name} cannot be traced and is only reached through it"

@@ -117,6 +117,7 @@ class Notice(Word):
     DECLARATION_KEPT = "declaration-kept"
     LAYOUT_ACCEPTED = "layout-accepted"
     INIT_ACCEPTED = "init-accepted"
+    INIT_PAST = "init-past"
     UNIT_UNCHANGED = "unit-unchanged"
     UNIT_NOT_BUILT = "unit-not-built"
 

@@ -271,6 +271,49 @@ def test_changed_constant_promotes_its_readers() -> None:
     assert (change.replaced, change.renewed) == (["reader"], ["table"])
 
 
+def once(content: bytes, section: str, *, also: str = "") -> Source:
+    """A constant that code of the start or the exit reads as well; ``also``: what a new table holds."""
+    source = constants(content)
+    source.function("once", b"\x48\x8b\x05\0\0\0\0\xc3", takes={3: "table"}, section=section)
+    if also:
+        source.data("new_table", bytes(8), section=".rodata.new_table", holds={0: also})
+    return source
+
+
+def test_start_code_that_read_a_changed_constant_is_left_as_it_is() -> None:
+    """As zone_names[], which free_area_init() prints."""
+    change = compare(once(b"old!", ".init.text"), once(b"new!", ".init.text", also="table"))
+    assert (change.replaced, change.renewed) == (["reader"], ["table"])
+    assert (Notice.INIT_PAST, "once") in [(w.notice, w.subject) for w in change.warnings]
+
+
+def test_exit_code_that_will_read_a_changed_constant_is_refused_unless_accepted() -> None:
+    with pytest.raises(Refused) as caught:
+        compare(once(b"old!", ".exit.text"), once(b"new!", ".exit.text"))
+    assert (caught.value.refusal, caught.value.function) == (Refusal.INIT_CODE, "once")
+    accept = {"init:once": "it only prints"}
+    change = compare(once(b"old!", ".exit.text"), once(b"new!", ".exit.text"), accept=accept)
+    assert (change.replaced, change.renewed) == (["reader"], ["table"])
+
+
+@pytest.mark.parametrize("others", [True, False])
+def test_start_code_that_called_an_untraced_function_is_left_as_it_is(others: bool) -> None:
+    def unit(code: bytes) -> Source:
+        source = two_functions(code, traced=False, local=True) if others else Source()
+        if not others:
+            source.function("helper", code, traced=False, local=True)
+        source.function("start", CALL, calls={1: "helper"}, section=".init.text")
+        return source
+
+    if others:
+        change = compare(unit(CALL), unit(CALL[:5] + b"\x90"))
+        assert (change.replaced, change.copied) == (["caller"], ["helper"])
+        return
+    with pytest.raises(Refused) as caught:
+        compare(unit(CALL), unit(CALL[:5] + b"\x90"))
+    assert (caught.value.refusal, caught.value.function) == (Refusal.INIT_CODE, "helper")
+
+
 def through_an_array(content: bytes, name: str, code: bytes = b"\xc3") -> Source:
     """A function that copies a local array, which has no name and holds an address."""
     source = Source()
