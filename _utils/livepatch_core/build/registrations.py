@@ -15,6 +15,7 @@ from livepatch_core.build.special import registration
 from livepatch_core.build.unit import Piece, Unit
 
 _MODINFO = ".modinfo"
+_NAMES_OF_EXPORTS = "__ksymtab_strings"
 # The builder writes these itself, for what the new code needs (kmod.py).
 _OWN_MODINFO = b"import_ns="
 
@@ -77,7 +78,11 @@ def records_left(original: Unit, patched: Unit, comparer: Comparer) -> dict[str,
     before, after = _contents(original), _contents(patched)
     gone = [name for name, known in before.items() if len(known) > len(after.get(name, b""))]
     names = _unpaired(original, comparer)
-    return {name: ", ".join(piece.name for piece in names.get(name, [])) or "a record" for name in gone}
+    return {
+        name: ", ".join(piece.name for piece in names.get(name, [])) or "records"
+        for name in gone
+        if name != _NAMES_OF_EXPORTS  # each belongs to a record in another section
+    }
 
 
 def changed_modinfo(original: Unit, patched: Unit) -> list[str]:

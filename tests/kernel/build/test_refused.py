@@ -25,6 +25,8 @@ RUN_FLAGS = "arch/x86/kvm/vmx/run_flags.h"
 PIPE = "include/linux/pipe_fs_i.h"
 OFFSET = "\tint offset;\t\t\t/* offset of magic */\n"
 SIZE = "\tint size;\t\t\t/* size of magic/mask */\n"
+LOOP = "drivers/block/loop.c"
+HANDLES = "\tloop_process_work(worker, "
 INDIVIDUAL = "\tLEGACY_FS_INDIVIDUAL_PARAMS,\n"
 
 CASES: dict[str, tuple[Edits, Refusal, str, str]] = {
@@ -231,6 +233,45 @@ CASES: dict[str, tuple[Edits, Refusal, str, str]] = {
         Refusal.NEW_PARAMETER,
         "kernel/workqueue.c",
         "__param",
+    ),
+    "static SRCU of a module": (  # its loader makes it ready for use, and walks a section for that
+        {
+            LOOP: [
+                ("#include <linux/uio.h>\n", "#include <linux/uio.h>\n#include <linux/srcu.h>\n"),
+                ("struct loop_worker {\n", "DEFINE_STATIC_SRCU(loop_fix_srcu);\nstruct loop_worker {\n"),
+                (HANDLES, "\tsrcu_read_unlock(&loop_fix_srcu, srcu_read_lock(&loop_fix_srcu));\n" + HANDLES),
+            ]
+        },
+        Refusal.NEW_REGISTRATION,
+        LOOP,
+        "___srcu_struct_ptrs",
+    ),
+    "callback under another name": (
+        {
+            LOOP: [
+                *[("loop_workfn(", "loop_worker_fn("), ("loop_workfn)", "loop_worker_fn)")],
+                ("loop_workfn(", "loop_worker_fn("),
+                (
+                    "(struct loop_worker *worker,\n\t\t\tstruct list_head *cmd_list, struct loop_device *lo)",
+                    "(struct loop_device *lo, struct loop_worker *worker,\n\t\t\tstruct list_head *cmd_list)",
+                ),
+                ("(worker, &worker->cmd_list, worker->lo)", "(worker->lo, worker, &worker->cmd_list)"),
+                ("(NULL, &lo->rootcg_cmd_list, lo)", "(lo, NULL, &lo->rootcg_cmd_list)"),
+            ]
+        },
+        Refusal.CALLBACK_GONE,
+        LOOP,
+        "loop_workfn",
+    ),
+    "code that assembler finds by its place": (
+        {
+            "arch/x86/kvm/emulate.c": [
+                ("FOP_SETCC(setnle)\n", 'FOP_FUNC(setnle)\n"setnle %al; nop \\n\\t"\nFOP_RET(setnle)\n')
+            ]
+        },
+        Refusal.NOTRACE,
+        "arch/x86/kvm/emulate.c",
+        "setnle",
     ),
     "author's error": (
         {MEMINFO: [(REPORT, REPORT + "\n\n\tno_such_function(m);\n")]},
