@@ -162,7 +162,8 @@ class _Differ:
                 continue
             for reference in self.patched.references_in(number, 0, section.size):
                 piece = self.patched.piece_at(reference.section, reference.position)
-                if not reference.target and piece is not None and piece.name in self.result.changed:
+                names = {piece.name, cold_parent(piece.name)} if piece and not reference.target else set()
+                if piece is not None and names & {*self.result.changed}:
                     raise self._refuse(
                         Refusal.SECTION_UNKNOWN,
                         piece.name,
