@@ -47,7 +47,7 @@ from livepatch_core.build import compile as compiling
 from livepatch_core.build import debian, patchset, tree
 from livepatch_core.build.builder import FAN_OUT, Built, Options, build
 from livepatch_core.build.compile import Complaint
-from livepatch_core.build.headers import Graph, read_graph
+from livepatch_core.build.headers import Graph, graph_file, read_graph
 from livepatch_core.build.kernelimages import Kernel
 from livepatch_core.build.refusals import Refusal, Refused
 from livepatch_core.build.series import apply_series
@@ -127,7 +127,7 @@ class Corpus:
 
     @cached_property
     def graph(self) -> Graph:
-        return read_graph(self.newer, self.cache / f"include-graphs/{self.versions[0]}.json")
+        return read_graph(self.newer, graph_file(self.cache, self.versions[0]))
 
     @cached_property
     def headers(self) -> dict[str, list[str]]:

@@ -153,9 +153,11 @@ class _Build:
                 text = "The diff does not change the code of this file."
                 self.warnings.append(Warning_(Notice.UNIT_UNCHANGED, one.path, "", text))
         if not effective:
+            paths = ", ".join(one.path for one, _ in pairs.both)
+            where = f"in {paths}" if paths else "that this kernel was built with"
             raise Refused(
                 Refusal.NOTHING_CHANGED,
-                f"The diff changes no code in {', '.join(one.path for one, _ in pairs.both)}.",
+                f"The diff changes no code {where}.",
                 remedy="There is nothing to live-patch.",
             )
         return changes

@@ -38,6 +38,7 @@ _TOPS = (
     "sound",
     "virt",
 )
+_EDITION = 2  # of what a cached graph holds: another one with every change of the rules below
 _SEARCH = ("include/", "arch/x86/include/", "include/uapi/", "arch/x86/include/uapi/")
 _LINE = re.compile(r'^(?:\./)?([^:]+):\s*#\s*include\s*([<"])([^>"]+)[>"]')
 _PATTERN = r'^[[:space:]]*#[[:space:]]*include[[:space:]]*[<"][^>"]+[>"]'
@@ -92,12 +93,17 @@ def _targets(
         return [beside]
     found = [prefix + name for prefix in _SEARCH if prefix + name in known]
     if name.startswith("asm/"):  # a generated asm/x.h includes asm-generic/x.h
-        generic = "include/asm-generic/" + name[4:]
-        found += [generic] if generic in known else []
+        generic = (f"{prefix}asm-generic/{name[4:]}" for prefix in _SEARCH)
+        found += [path for path in generic if path in known]
     if not found:
         tail = "/" + re.sub(r"^(\.\./)+", "", name)
         found = [path for path in by_name.get(posixpath.basename(name), ()) if path.endswith(tail)]
     return found
+
+
+def graph_file(cache: Path, version: str) -> Path:
+    """Where the graph of a version of the source is kept."""
+    return cache / f"include-graphs/{version}.{_EDITION}.json"
 
 
 def read_graph(source: Path, cache: Optional[Path]) -> Graph:

@@ -120,6 +120,21 @@ class _Configuration:
         return self.own_object(user) or not any(i.endswith(".c") for i in self.graph.includers.get(user, ()))
 
 
+def _check_reaching(target: Target, graph: headers.Graph, path: str) -> None:
+    """A header that the graph shows no user of may have some: a macro, or a flag of the compiler, names it.
+    One that the diff creates is not in the graph; device trees are no code.
+    """
+    if not path.endswith(".h") or path.startswith("include/dt-bindings/"):
+        return
+    if (target.source / path).exists() and not graph.reached(path) and not graph.reached(path, ".S"):
+        raise Refused(
+            Refusal.NOTHING_CHANGED,
+            "No source file is seen to include it, so nothing would be compiled with the change.",
+            file=path,
+            remedy="Leave it out of the diff, or roll the fix out with a reboot.",
+        )
+
+
 def _makefile_path(path: str) -> str:
     """The source path under which Makefiles list a file's object."""
     return object_path(path)[:-2] + ".c"
@@ -130,7 +145,7 @@ def find_units(target: Target, sources: Sources, fan_out: int, cache: Path | Non
 
     A ``.c`` file may be compiled, or be a part of others like a header, or both.
     """
-    kept = cache / f"include-graphs/{target.version}.json" if cache is not None and target.version else None
+    kept = headers.graph_file(cache, target.version) if cache is not None and target.version else None
     config = (target.headers / ".config").read_text(encoding="utf-8")
     known = _Configuration(Makefiles(target.source, config), headers.read_graph(target.source, kept))
     units: list[str] = []
@@ -149,6 +164,7 @@ def find_units(target: Target, sources: Sources, fan_out: int, cache: Path | Non
                     remedy="Leave the file out of the diff.",
                 )
             units.append(path)
+        _check_reaching(target, known.graph, path)
         headers.check_fan_out(path, users, fan_out)
         units += [*users, *known.assembled(path)]
     verdicts = {path: known.builds(path) for path in units}

@@ -286,10 +286,16 @@ CASES: dict[str, tuple[Edits, Refusal, str, str]] = {
         "fs/proc/nommu.c",
         "",
     ),
-    "a user that cannot be compiled": (  # it needs a header that a program of the same directory writes
-        {"lib/crc32defs.h": [("# define CRC_LE_BITS 64", "# define CRC_LE_BITS 32")]},
+    "a header that a macro names": (
+        {"include/linux/drbd_genl.h": [("(1, DRBD_GENLA_F_MANDATORY,", "(1, 0,")]},
+        Refusal.NOTHING_CHANGED,
+        "include/linux/drbd_genl.h",
+        "",
+    ),
+    "a user that cannot be compiled": (  # the Makefile names it in a list whose use is not followed
+        {"security/keys/encrypted-keys/encrypted.h": [("ENCRYPTED_DEBUG 0", "ENCRYPTED_DEBUG 1")]},
         Refusal.ORIGINAL_COMPILE,
-        "lib/crc32.c",
+        "security/keys/encrypted-keys/masterkey_trusted.c",
         "",
     ),
     "fan-out": (

@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 
 from livepatch_core.build.compile import _relevant
+from livepatch_core.build.headers import resolve
+from livepatch_core.build.refusals import Refusal, Refused
 from livepatch_core.build.series import Sources, Units, find_units
 from livepatch_core.build.target import Target
 
@@ -168,6 +170,25 @@ def test_object_of_the_same_name_in_another_directory(target: Target) -> None:
     (target.source / "fs/Makefile").write_text("obj-y += one.o\n", encoding="utf-8")
     units = find_units(target, Sources({"fs/x.h": []}, []), 50, None)
     assert units.paths == ("fs/one.c",)
+
+
+@pytest.mark.parametrize("generic", ["include/asm-generic/socket.h", "include/uapi/asm-generic/socket.h"])
+def test_header_that_only_a_generated_one_includes(generic: str) -> None:
+    includes = [("include/linux/socket.h", "asm/socket.h", False), ("fs/x.c", "linux/socket.h", False)]
+    graph = resolve(includes, [generic, "include/linux/socket.h", "fs/x.c"])
+    assert graph.reached(generic) == ["fs/x.c"]
+
+
+def test_header_without_a_user_is_refused(target: Target) -> None:
+    """Its users may name it by a macro, as drivers/block/drbd does."""
+    for path in ("fs/x.h", "fs/y.h", "include/dt-bindings/clock.h"):
+        (target.source / path).parent.mkdir(parents=True, exist_ok=True)
+        (target.source / path).write_text('#include "x.h"\n' if path == "fs/y.h" else "", encoding="utf-8")
+    with pytest.raises(Refused) as caught:
+        find_units(target, Sources({"fs/in.c": [], "fs/x.h": []}, []), 50, None)
+    assert (caught.value.refusal, caught.value.file) == (Refusal.NOTHING_CHANGED, "fs/x.h")
+    others = Sources({"fs/in.c": [], "fs/new.h": [], "include/dt-bindings/clock.h": []}, [])
+    assert find_units(target, others, 50, None).paths == ("fs/in.c",)
 
 
 def test_assembler_file_that_reads_a_header_is_looked_at(target: Target) -> None:
