@@ -88,6 +88,27 @@ def _path(header: str, number: int) -> Optional[str]:
     return "/".join(parts[1:])
 
 
+def _renamed(old: str, new: str) -> Refused:
+    return Refused(
+        Refusal.UNSUPPORTED_FILE,
+        f"It is renamed from {old}.",
+        file=new,
+        remedy="Patch the file under its old name.",
+    )
+
+
+def _check_rename(lines: Sequence[str], at: int) -> None:
+    """git's lines for a file that is renamed; without a hunk they are all there is."""
+    both = re.fullmatch(r"rename from (.*)\nrename to (.*)", "\n".join(lines[at : at + 2]))
+    if both and not all(_elsewhere(path) for path in both.groups()):
+        raise _renamed(both[1], both[2])
+
+
+def _elsewhere(path: str) -> bool:
+    """Whether a file is no part of the kernel, or of another machine's."""
+    return bool(_NOT_KERNEL.search(path) or _OTHER_MACHINE.search(path))
+
+
 def _read_hunk(lines: Sequence[str], at: int, number: int) -> tuple[Hunk, int]:
     """The hunk whose @@ line is lines[at], and the index after it."""
     match = _HUNK.match(lines[at])
@@ -126,12 +147,7 @@ def _read_file(lines: Sequence[str], at: int) -> tuple[FilePatch, int]:
     if path is None or not hunks:
         raise _bad(at + 1, "a file without a name or without hunks")
     if old and new and old != new:
-        raise Refused(
-            Refusal.UNSUPPORTED_FILE,
-            f"It is renamed from {old}.",
-            file=new,
-            remedy="Patch the file under its old name.",
-        )
+        raise _renamed(old, new)
     return FilePatch(path, tuple(hunks), created=old is None, deleted=new is None), index
 
 
@@ -152,6 +168,7 @@ def parse_diff(text: str) -> tuple[FilePatch, ...]:
         elif lines[index].startswith("@@ "):
             raise _bad(index + 1, "a hunk without a file")
         else:
+            _check_rename(lines, index)
             index += 1
     if not files:
         raise _bad(1, "it changes no file")
@@ -162,7 +179,7 @@ def kernel_files(files: Sequence[FilePatch]) -> tuple[FilePatch, ...]:
     """Those files that are kernel C code of this machine; refuses what no live patch can change."""
     kept = []
     for file in files:
-        if _NOT_KERNEL.search(file.path) or _OTHER_MACHINE.search(file.path):
+        if _elsewhere(file.path):
             continue
         if _UNSUPPORTED.search(file.path) or not file.path.endswith((".c", ".h")):
             raise Refused(

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Optional
@@ -30,8 +32,11 @@ def apply_series(source: Path, diffs: Sequence[str]) -> Sources:
     for diff in diffs:
         for file in patchset.kernel_files(patchset.parse_diff(diff)):
             lines = files.get(file.path)
-            if lines is None:
-                lines = [] if file.created else _read_source(source, file.path)
+            if file.created:
+                _check_free(source, files, file.path)
+                lines = []
+            elif lines is None:
+                lines = _read_source(source, file.path)
             files[file.path], moved = patchset.apply_hunks(lines, file)
             warnings += [
                 Warning_(
@@ -45,17 +50,41 @@ def apply_series(source: Path, diffs: Sequence[str]) -> Sources:
     return Sources(files, warnings)
 
 
+# No file can be at such a path: it leads through a file or to a directory, or is too long.
+_NOWHERE = (errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG)
+
+
+def _does_not_apply(path: str, why: str) -> Refused:
+    remedy = "Make the diff against this kernel's source."
+    return Refused(Refusal.DOES_NOT_APPLY, why, file=path, remedy=remedy)
+
+
 def _read_source(source: Path, path: str) -> list[patchset.Line]:
     try:
         text = (source / path).read_text(encoding="utf-8", errors="surrogateescape")
-    except FileNotFoundError:
-        raise Refused(
-            Refusal.DOES_NOT_APPLY,
-            "The kernel's source has no such file.",
-            file=path,
-            remedy="Make the diff against this kernel's source.",
-        ) from None
+    except (OSError, UnicodeEncodeError) as error:
+        if isinstance(error, OSError) and error.errno not in _NOWHERE:
+            raise Refused(
+                Refusal.SOURCE,
+                f"The kernel's source cannot be read: {error.strerror}.",
+                file=path,
+                remedy="Unpack the source anew.",
+            ) from None
+        raise _does_not_apply(path, "The kernel's source has no such file.") from None
     return patchset.lines_of(text)
+
+
+def _check_free(source: Path, made: Iterable[str], path: str) -> None:
+    """Raises ``Refused`` where a diff creates a file that is there, or that cannot be there."""
+    if any(f"{path}/".startswith(f"{other}/") or other.startswith(f"{path}/") for other in made):
+        raise _does_not_apply(path, "The diff creates it, but the series has it already.")
+    try:
+        os.lstat(source / path)
+    except FileNotFoundError:
+        return
+    except (OSError, UnicodeEncodeError):
+        raise _does_not_apply(path, "The diff creates it, where no file can be.") from None
+    raise _does_not_apply(path, "The diff creates it, but the kernel's source has such a file.")
 
 
 @dataclass(frozen=True)

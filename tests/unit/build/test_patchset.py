@@ -115,6 +115,18 @@ def test_new_source_file_is_refused_and_new_header_is_not() -> None:
     assert header.created
 
 
+def test_rename_without_a_hunk_is_refused_for_kernel_files_only() -> None:
+    rename = "diff --git a/{0} b/{1}\nsimilarity index 100%\nrename from {0}\nrename to {1}\n"
+    change = diff("a\n", "b\n")
+    with pytest.raises(Refused) as caught:
+        parse_diff(rename.format("fs/old.c", "fs/new.c") + change)
+    assert (caught.value.refusal, caught.value.file) == (Refusal.UNSUPPORTED_FILE, "fs/new.c")
+    with pytest.raises(Refused):
+        parse_diff(rename.format("Documentation/old.rst", "fs/new.h") + change)
+    assert len(parse_diff(rename.format("Documentation/old.rst", "Documentation/new.rst") + change)) == 1
+    assert len(parse_diff("We rename from here\nrename from to to\n" + change)) == 1
+
+
 @pytest.mark.parametrize(
     "text",
     [

@@ -9,7 +9,7 @@ import pytest
 from livepatch_core.build.compile import _relevant
 from livepatch_core.build.headers import resolve
 from livepatch_core.build.refusals import Refusal, Refused
-from livepatch_core.build.series import Sources, Units, find_units
+from livepatch_core.build.series import Sources, Units, apply_series, find_units
 from livepatch_core.build.target import Target
 
 MAKEFILE = "obj-$(CONFIG_IN) += in.o\nobj-$(CONFIG_OUT) += out.o\n"
@@ -221,3 +221,45 @@ def test_file_that_is_only_a_part_of_another_is_compiled_with_it(target: Target)
     (target.source / "fs/whole.c").write_text('#include "part.c"\n', encoding="utf-8")
     assert reached(target, "obj-y += whole.o\n", "part.c").paths == ("fs/whole.c",)
     assert reached(target, "obj-y += whole.o\n", "part.c", change="fs/part.c").paths == ("fs/whole.c",)
+
+
+CREATED = "--- /dev/null\n+++ b/{}\n@@ -0,0 +1,1 @@\n+int x;\n"
+CHANGED = "--- a/{0}\n+++ b/{0}\n@@ -1,1 +1,1 @@\n-a\n+b\n"
+
+
+@pytest.mark.parametrize(
+    "diffs",
+    [
+        [CREATED.format("fs/there.h")],
+        [CREATED.format("fs/new.h"), CREATED.format("fs/new.h")],
+        [CREATED.format("fs/new.h") + CREATED.format("fs/new.h/more.h")],
+        [CREATED.format("fs/new.h/more.h") + CREATED.format("fs/new.h")],
+        [CREATED.format("fs/there.h/new.h")],
+        [CREATED.format(f"fs/{'x' * 300}.h")],
+        [CREATED.format("fs/\ud800.h")],
+        [CHANGED.format("fs/there.h/old.c")],
+        [CHANGED.format(f"fs/{'x' * 300}.c")],
+        [CHANGED.format("fs/\ud800.c")],
+        [CHANGED.format("fs/directory.h")],
+        [CHANGED.format("fs/none.c")],
+    ],
+)
+def test_file_that_is_there_already_or_cannot_be_there(target: Target, diffs: list[str]) -> None:
+    (target.source / "fs/there.h").write_text("a\n", encoding="utf-8")
+    (target.source / "fs/directory.h").mkdir()
+    with pytest.raises(Refused) as caught:
+        apply_series(target.source, diffs)
+    assert caught.value.refusal is Refusal.DOES_NOT_APPLY
+
+
+def test_later_diff_changes_what_an_earlier_one_created(target: Target) -> None:
+    later = "--- a/fs/new.h\n+++ b/fs/new.h\n@@ -1,1 +1,1 @@\n-int x;\n+int y;\n"
+    files = apply_series(target.source, [CREATED.format("fs/new.h"), later]).files
+    assert [line.text for line in files["fs/new.h"]] == ["int y;"]
+
+
+def test_source_that_cannot_be_read_is_not_called_missing(target: Target) -> None:
+    (target.source / "fs/loop.c").symlink_to("loop.c")
+    with pytest.raises(Refused) as caught:
+        apply_series(target.source, [CHANGED.format("fs/loop.c")])
+    assert caught.value.refusal is Refusal.SOURCE
