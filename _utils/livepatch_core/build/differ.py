@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
+from livepatch_core.build.aliases import check_aliases
 from livepatch_core.build.correlate import correlate, lost_variables, stands_in
 from livepatch_core.build.equality import Comparer
 from livepatch_core.build.gone import reached_by_old_code
@@ -89,7 +90,7 @@ class _Differ:
         self._renew_constants(constants)
         self._join_cold()
         self._split_untraced()
-        self._check_aliases()
+        check_aliases(self.original, self.patched, set(self.result.changed), self.comparer)
         self._report_gone()
         self._check_statics()
         self._check_unknown_records()
@@ -392,41 +393,6 @@ class _Differ:
             f"The function cannot be traced (notrace, noinstr or inline), so it cannot be redirected, "
             f"and {why}.",
             "Make the change in its callers.",
-        )
-
-    def _check_aliases(self) -> None:
-        """A redirect is for every name of an address, so a changed function must have the same names before
-        and after: gcc makes one of two equal functions, and of an alias a function of its own.
-        """
-        changed = set(self.result.changed)
-        sharers: dict[str, list[str]] = {}
-        for piece in self.patched.functions():
-            for other in self._originals(piece):
-                sharers.setdefault(other.name, []).append(piece.name)
-        for names in sharers.values():
-            if len(names) > 1 and changed & set(names):
-                raise self._shared(names, "one function in the running kernel and several in the patch")
-        for piece in self.patched.functions():
-            others = self._originals(piece)
-            if len(others) < 2:
-                continue
-            if piece.name in changed or not all(self.comparer.functions_equal(piece, o) for o in others):
-                raise self._shared(
-                    [o.name for o in others], "several functions in the running kernel and one in the patch"
-                )
-
-    def _originals(self, piece: Piece) -> list[Piece]:
-        """The original functions that have any of a function's names; one, but for aliases."""
-        names = [name for name in (piece.name, *piece.aliases) if not is_numbered(name)]
-        found = (self.original.pieces.get(name) for name in names)
-        return list({other.name: other for other in found if other is not None and other.function}.values())
-
-    def _shared(self, names: list[str], what: str) -> Refused:
-        return self._refuse(
-            Refusal.SYMBOL_AMBIGUOUS,
-            names[0],
-            f"{' and '.join(names)} are {what}; a redirect would send callers of one to the other.",
-            "Make the change in their callers.",
         )
 
     def _report_gone(self) -> None:
