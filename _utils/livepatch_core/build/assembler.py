@@ -4,8 +4,9 @@ gas then emits a relocation against the symbol for every reference, instead of `
 nothing has to decode instructions to learn what ``cmpb $0, .data.once+3(%rip)`` refers to. Code bytes do not
 change. The declarations come first: gas marks a call as a call (R_X86_64_PLT32, not PC32) only if it knows by
 then that the called function is global (need_plt32_p in tc-i386.c). A second name that the compiler gave to
-one of two equal functions (``.set``) has no type of its own in the text and counts, too. Which symbols were
-local is written to a section of its own, LOCALS_SECTION, that never reaches a module.
+one of two equal functions (``.set``) has no type of its own in the text and counts, too, and so does what the
+kernel's own assembler text declares as local (the lists of BTF ids). Which symbols were local is written to a
+section of its own, LOCALS_SECTION, that never reaches a module.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ if sources:
     with open(sources[-1], "rb") as file:
         text = file.read()
     typed = re.findall({typed!r}, text, re.M)
+    typed += re.findall({local!r}, text, re.M)
     known = set(typed)
     typed += [name for name, other in re.findall({equal!r}, text, re.M) if other in known]
     shared = set(re.findall({shared!r}, text, re.M))
@@ -43,7 +45,7 @@ def script(assembler: str) -> str:
         typed=rb"^\s*\.type\s+([A-Za-z_.$][\w.$]*)\s*,",
         equal=rb"^\s*\.set\s+([A-Za-z_$][\w.$]*)\s*,\s*([A-Za-z_.$][\w.$]*)\s*$",
         shared=rb"^\s*\.(?:globl|global|weak)\s+([A-Za-z_.$][\w.$]*)",
-        local=rb"^\s*\.local\s+[A-Za-z_.$][\w.$]*\s*$",
+        local=rb"^[ \t]*\.local[ \t]+([A-Za-z_.$][\w.$]*)[ \t]*;?[ \t]*$",
         section=LOCALS_SECTION,
         assembler=assembler,
     )

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from livepatch_core.build import kmod
+from livepatch_core.build.btfids import check_lists
 from livepatch_core.build.compile import Bench
 from livepatch_core.build.differ import Difference, difference
 from livepatch_core.build.extract import Extracted
@@ -140,6 +141,7 @@ class _Build:
                 Unit(one.path, read_object(other.object)),
             )
             self._check_layouts(original, patched)
+            check_lists(original, patched)
             forced = self.options.forced.get(one.path, ())
             change = difference(original, patched, accept=self.options.accept, forced=forced)
             acts = bool(change.changed or declared_hooks(patched))

@@ -40,7 +40,16 @@ def test_declarations_come_before_the_code_that_calls(tmp_path: Path) -> None:
 def test_second_name_of_a_function_counts_and_a_number_does_not(tmp_path: Path) -> None:
     lines = rewritten(tmp_path, TEXT)
     listed = [line for line in lines if line.startswith(".asciz")]
-    assert listed == ['.asciz "helper"', '.asciz "second"']
+    assert listed == ['.asciz "helper"', '.asciz "count"', '.asciz "second"']
+
+
+def test_what_inline_assembler_declares_as_local_counts(tmp_path: Path) -> None:
+    """__BTF_ID_LIST of linux/btf_ids.h: no type, and a semicolon at the end."""
+    text = '.pushsection .BTF_ids,"a";  \n.local ids;     \nids:;   \n.popsection;\n\tmovl\tids(%rip), %eax\n'
+    lines = rewritten(tmp_path, text)
+    assert lines[0] == '.globl "ids"'
+    assert '.asciz "ids"' in lines
+    assert not any(line.startswith(".local") for line in lines)
 
 
 def test_shared_names_and_storage_stay_as_they_are(tmp_path: Path) -> None:
