@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Optional
 
 from livepatch_core.build.equality import replacement_length
 from livepatch_core.build.objectfile import SHF_ALLOC, SHF_WRITE, SHT_PROGBITS, Relocation
@@ -12,6 +12,13 @@ from livepatch_core.build.unit import Entry, Piece, Reference
 
 if TYPE_CHECKING:
     from livepatch_core.build.extract import Extractor
+
+
+def called_at(site: Entry, holder: Piece) -> Optional[Reference]:
+    """What the call that a .call_sites record is about leads to."""
+    first = site.references[0]
+    at = first.addend if first.target else first.position - holder.start
+    return next((r for r in holder.references if r.offset == at + 1 and r.target), None)
 
 
 class RecordCopier:
@@ -95,10 +102,20 @@ class RecordCopier:
         self.extractor.outside(name, reference.target, holder)
         return self.extractor.result.externals[reference.target].owner
 
+    def _called_later(self, entry: Entry, holder: Piece) -> bool:
+        """Whether a call leads into a module. With retbleed=stuff the kernel has calls go by the padding of
+        what they lead to before it applies the relocations for modules (callthunks_patch_module_calls): such
+        a call still leads to the next instruction, and the kernel warns of what is before that.
+        """
+        called = called_at(entry, holder)
+        return called is not None and self._key_owner(called, holder) not in ("vmlinux", "")
+
     def _drop(self, entry: Entry, holder: Piece) -> bool:
         """Whether a record must be left out: its key lies in a module, and modules' livepatch relocations
         come too late for it.
         """
+        if entry.table == ".call_sites":
+            return self._called_later(entry, holder)
         if entry.table not in ("__jump_table", ".static_call_sites"):
             return False
         key = entry.references[-1]

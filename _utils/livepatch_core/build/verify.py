@@ -31,6 +31,7 @@ from livepatch_core.build.objectfile import (
     ObjectFile,
     read_object,
 )
+from livepatch_core.build.records import called_at
 from livepatch_core.build.refusals import Refusal, Refused
 from livepatch_core.build.resolve import PREFIX
 from livepatch_core.build.special import REPLACEMENT, TABLES
@@ -185,7 +186,8 @@ class _Reader:
         found = records.get((entry.table, self.place(piece) + offset), [])
         if any(self._entry_fits(piece, entry, address) for address in found):
             return
-        if found or self._key_owner(entry.references[-1].target) == "vmlinux":
+        key = called_at(entry, piece) if entry.table == ".call_sites" else entry.references[-1]
+        if found or key is None or self._key_owner(key.target) == "vmlinux":
             _fail(f"its {entry.table} has no right record for {piece.name}+{offset:#x}")
 
     def _key_owner(self, key: str) -> str:

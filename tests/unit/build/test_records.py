@@ -10,6 +10,7 @@ from livepatch_core.build.differ import difference
 from livepatch_core.build.extract import Extracted, extract
 from livepatch_core.build.image import Image, KernelSymbol
 from livepatch_core.build.locate import Proof
+from livepatch_core.build.objectfile import read_object
 from livepatch_core.build.refusals import Notice, Refusal, Refused
 from livepatch_core.build.resolve import Resolver
 from tests.unit.build.objects import Source
@@ -49,3 +50,25 @@ def test_own_static_key_of_a_module_is_refused() -> None:
         extracted("fast_path", ".data.fast_path", "kvm")
     assert caught.value.refusal is Refusal.MODULE_STATIC_KEY
     assert "of the module kvm" in caught.value.message
+
+
+def calling(code: bytes) -> Source:
+    source = Source()
+    source.function("f", code, calls={1: "helper"})
+    source.function("helper", b"\x90\x90\xc3")
+    source.record(".call_sites", bytes(4), {0: "f"})
+    return source
+
+
+@pytest.mark.parametrize(("owner", "kept"), [("vmlinux", True), ("kvm", False)])
+def test_call_into_a_module_has_no_record(owner: str, kept: bool) -> None:
+    """The kernel follows these records before it applies the relocations for modules."""
+    call = b"\xe8\0\0\0\0"
+    change = difference(calling(call + b"\xc3").unit(), calling(call + b"\x90\xc3").unit())
+    symbols = [KernelSymbol("f", "t", PLACE), KernelSymbol("helper", "t", PLACE + 64)]
+    image = Image(owner, "id", [(PLACE, b"\x90" * 128)], symbols)
+    resolver = Resolver("fs/x.c", owner, lambda name: image, lambda name: frozenset({owner}), {})
+    proof = Proof(image, {"f": PLACE, "helper": PLACE + 64})
+    result = extract(change, proof, resolver, 0)
+    assert [external.owner for external in result.externals.values()] == [owner]
+    assert (read_object(result.object).section(".call_sites") is not None) == kept
