@@ -12,6 +12,7 @@ import posixpath
 import re
 from collections import defaultdict
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple, Optional
 
@@ -59,7 +60,8 @@ class _Reader:
     config: dict[str, str]
     rows: list[Row] = field(default_factory=list)
     words: set[str] = field(default_factory=set)  # every name of an object, where no condition is off
-    clear: bool = True  # every list is understood: an object that is in none of them is not built
+    followed: bool = True  # every list is, but for the members in ``unknown``
+    unknown: list[str] = field(default_factory=list)  # members of lists that are not, or not wholly, known
     _lists: list[str] = field(default_factory=list)  # the left side of each row
     _looked_at: set[str] = field(default_factory=set)  # the variables that something was made of
     _variables: dict[str, str] = field(default_factory=dict)
@@ -79,12 +81,12 @@ class _Reader:
             self._condition(condition[1], condition[2] or "", condition[3] or "")
         elif included:
             for path in self.expand(included[1]).split():
-                self.clear = self.clear and _UNKNOWN not in path
+                self.followed = self.followed and _UNKNOWN not in path
                 self.read(self.source / posixpath.normpath(path), depth + 1)
         elif setting:
             self._set(*setting.groups())
         elif _COMPUTED.match(line):
-            self.clear = False
+            self.followed = False
         if self._holds() is not False:
             self.words.update(_OBJECT.findall(line))
 
@@ -128,7 +130,7 @@ class _Reader:
         value = self.expand(right)
         listed = _LIST.match(name)
         if name == _UNKNOWN:
-            self.clear = False
+            self.followed = False
         if listed and "flags" not in name:
             if how != "+" and holds is not False:  # it replaces what was in the list
                 self.rows = [
@@ -137,14 +139,30 @@ class _Reader:
                 ]
             suffix = listed[2]
             on = None if _UNKNOWN in name else suffix in ("y", "m", "objs")
-            if (_UNKNOWN in value or used_before) and both(holds, on) is not False:
-                self.clear = False
+            if both(holds, on) is not False:
+                self.followed = self.followed and not used_before
+                self.unknown += [word for word in value.split() if _UNKNOWN in word]
             self.rows.append(Row(listed[1], both(holds, on), tuple(value.split())))
             self._lists.append(name)
         before = self._variables.get(name, "")
         if holds is False or (how == "?" and before):
             return
         self._variables[name] = (f"{before} " if how == "+" else "") + (value if holds else _UNKNOWN)
+
+    @cached_property
+    def last_parts(self) -> frozenset[str]:
+        """The objects of all lists without their directories."""
+        return frozenset(posixpath.basename(member) for row in self.rows for member in row.members)
+
+    @property
+    def clear(self) -> bool:
+        """Whether an object that is in none of the lists is surely not built."""
+        return self.followed and not self.unknown
+
+    def may_name(self, member: str) -> bool:
+        """Whether an object may be in one of the lists, though it is not seen to be."""
+        patterns = (".*".join(map(re.escape, word.split(_UNKNOWN))) for word in self.unknown)
+        return not self.followed or any(re.fullmatch(pattern, member) for pattern in patterns)
 
     def expand(self, text: str) -> str:
         """``text`` with every reference worked out or replaced by the mark for what is not known."""
@@ -239,20 +257,26 @@ class Makefiles:
         return any(self._mentions(directory, member) for directory, member in self._levels(path))
 
     def _mentions(self, directory: str, member: str) -> bool:
-        """A list for which a variable holds the directory may have only the last part of the name; what lies
-        in the Makefile's own directory does not count for one of the same name below.
+        """A list for which a variable holds the directory may have only the last part of the name; one that
+        stands for a listed object of another directory does not count.
         """
         name = posixpath.basename(member)
         words = self._read(directory).words
-        if name in words and (name == member or not self._rows(directory, name)):
+        if name in words and (name == member or name not in self._read(directory).last_parts):
             return True
         return any(f"/{member}".endswith("/" + word.lstrip("./")) for word in words if "/" in word)
 
     def names_nothing(self, path: str) -> bool:
-        """Whether every Makefile above is understood and none names the object of a source file."""
-        levels = self._levels(path)
-        clear = all(self._read(directory).clear for directory, _ in levels)
-        return clear and not self.mentioned(path) and not any(self._rows(*level) for level in levels)
+        """Whether no Makefile above names the object of a source file, nor can by what is not understood.
+        Those that another one includes are a part of that.
+        """
+        levels = [(directory, member) for directory, member in self._levels(path) if "/.." not in directory]
+        return not any(
+            self._rows(directory, member)
+            or self._mentions(directory, member)
+            or self._read(directory).may_name(member)
+            for directory, member in levels
+        )
 
     def builds(self, path: str) -> Optional[bool]:
         """What the Makefiles that list the object say of it and of their directories: one is enough."""

@@ -126,20 +126,21 @@ def test_objects_that_another_directory_lists(target: Target) -> None:
         ),
         f"{top}/pm/Makefile": (
             "LIST-y = one.o\nLIST-$(CONFIG_OUT) += two.o\nFILES += $(addprefix ../pm/,$(LIST-y))\n"
-            "ifdef CONFIG_OUT\nFILES += ../pm/three.o\nendif\n"
+            "ifdef CONFIG_OUT\nFILES += ../pm/three.o\nendif\ninclude $(FULL)/pm/sub/Makefile\n"
+            "MORE = five.o\nFILES += $(addprefix ../acp/,$(MORE))\n"
             "ifdef 0#CONFIG_SPARE\nSPARE = four.o\nFILES += $(SPARE)\nendif\n"
         ),
         f"{top}/acp/Makefile": "",
-        **{f"{top}/pm/{name}.c": '#include "x.h"\n' for name in ("one", "two", "three", "four")},
+        **{f"{top}/pm/{name}.c": '#include "x.h"\n' for name in ("one", "two", "three", "four", "five")},
         f"{top}/pm/x.h": "",
     }
     for path, text in texts.items():
         (target.source / path).parent.mkdir(parents=True, exist_ok=True)
         (target.source / path).write_text(text, encoding="utf-8")
     units = find_units(target, Sources({f"{top}/pm/x.h": []}, []), 50, None)
-    assert units.paths == tuple(f"{top}/pm/{name}.c" for name in ("four", "one", "three"))
+    assert units.paths == tuple(f"{top}/pm/{name}.c" for name in ("five", "four", "one", "three"))
     assert units.built == {f"{top}/pm/one.c"}
-    assert units.foreign == {f"{top}/pm/three.c", f"{top}/pm/four.c"}
+    assert units.foreign == {f"{top}/pm/{name}.c" for name in ("three", "four", "five")}
 
 
 @pytest.mark.parametrize(
@@ -153,6 +154,9 @@ def test_objects_that_another_directory_lists(target: Target) -> None:
         ("FILES = one.o\n", False),
         ("obj-y += $(strange)\n", False),
         ("obj- += $(strange)\n", True),
+        ("obj-y += $(addprefix ../other/,$(strange))\n", True),
+        ("obj-y += two_$(strange).o\n", True),
+        ("obj-y += o$(strange).o\n", False),
         ("$(eval obj-y += $(x))\n", False),
         ("include $(strange)\n", False),
     ],
