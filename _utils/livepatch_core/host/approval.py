@@ -187,21 +187,32 @@ def by_hand(level: object, reason: object, record: Record, build_id: str) -> tup
     return Target(level, None, Source.BY_HAND, held.reason), record.hold(held)
 
 
+def hear_state(level: int, reason: object, record: Record) -> Record:
+    """The record of a host to which a state says that from now on, whether it can be carried out or not. The
+    level and reason that it said before are no new word."""
+    target, _ = by_hand(level, reason, record, "")
+    said = record.by_state
+    if said is not None and (said.level, said.reason) == (level, target.reason):
+        return record
+    return dataclasses.replace(record, by_state=ByHand(level, target.reason, record.rev), state_is_last=True)
+
+
 def by_state(level: int, reason: object, record: Record, build_id: str) -> tuple[Target, Record]:
     """As ``by_hand``, said by a state at each of its runs: as old as when it was new, so what was approved of
-    this kernel build or said by hand since then wins (a revert because of its health is such a word). Another
-    level or reason is a new one.
+    this kernel build or said by hand since then wins (a revert because of its health is such a word), with
+    whatever reason. Another level or reason is a new one.
 
     Raises LivepatchError (superseded) unless the host was told the same since; then nothing is held.
     """
-    target, new = by_hand(level, reason, record, build_id)
+    target, _ = by_hand(level, reason, record, build_id)
+    record = hear_state(level, reason, record)
     said, held = record.by_state, record.by_hand
+    assert said is not None  # it has just been heard
     if held is not None and not held.binds(build_id):
         held = None
-    if said is None or (said.level, said.reason) != (level, target.reason):
-        return target, dataclasses.replace(new, by_state=ByHand(level, target.reason, record.rev))
-    if said.binds(build_id) and (held is None or held.reason == said.reason):
-        return target, record.hold(dataclasses.replace(said, kernel=build_id))
+    if said.binds(build_id) and (held is None or record.state_is_last):
+        new = record.hold(dataclasses.replace(said, kernel=build_id))
+        return target, dataclasses.replace(new, state_is_last=True)
     if (held.level if held is not None else record.bounds.get(build_id)) == level:
         return target, record
     if held is not None:

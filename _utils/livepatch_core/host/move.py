@@ -19,6 +19,7 @@ from livepatch_core.host.approval import (
     authority,
     by_hand,
     by_state,
+    hear_state,
     held_by_hand,
     judge,
     parse_approval,
@@ -93,7 +94,7 @@ def locked(host: Host, wish: Wish) -> Outcome:
         crash.breaker(host, change.boot_of(kernel))
     record = recognise(host, kernel, record)
     try:
-        record = note_approval(host, wish, record)
+        record = _note(host, wish, record)
         target, accepted = _aim(host, wish, record, kernel)
     except LivepatchError:
         if not wish.test:
@@ -155,14 +156,24 @@ def recover(host: Host, record: Record) -> Record:
     return read_record(host.settings.record_file)
 
 
-def note_approval(host: Host, wish: Wish, record: Record) -> Record:
-    """The record of a host that obeys the approval presented, if one is.
+def _note(host: Host, wish: Wish, record: Record) -> Record:
+    """The record of a host that heard the approval, or the state, that was presented; if one was."""
+    if wish.level is None:
+        return note_approval(host, wish, record)
+    heard = hear_state(wish.level, wish.reason, record) if wish.by_state else record
+    return _noted(host, wish, record, heard)
 
-    Written before anything that can refuse: one that cannot be carried out still outranks older ones.
-    """
+
+def note_approval(host: Host, wish: Wish, record: Record) -> Record:
+    """The record of a host that obeys the approval presented, if one is."""
     if wish.level is not None or (wish.approval is None and host.settings.policy is Policy.NEWEST):
         return record
-    accepted = accept(parse_approval(wish.approval), record)
+    return _noted(host, wish, record, accept(parse_approval(wish.approval), record))
+
+
+def _noted(host: Host, wish: Wish, record: Record, accepted: Record) -> Record:
+    """Written before anything that can refuse: what cannot be carried out still outranks what is older, and
+    is no newer when it is said again."""
     if accepted != record and not wish.test:
         write_record(host.settings.record_file, accepted)
     return accepted

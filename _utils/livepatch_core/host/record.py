@@ -94,6 +94,7 @@ class Record:
     by_state: ByHand | None = (
         None  # the level that a state said last, above the rev there was when it was new
     )
+    state_is_last: bool = False  # whether nothing was said by hand since then
     loaded: tuple[Loaded, ...] = ()
     forced: tuple[Forced, ...] = ()
     journal: Head = Head()  # of the journal when it was last written: shows a journal cut short
@@ -194,7 +195,8 @@ class Record:
         old, said = self.by_hand, dict[str, int]()
         if old is not None and by_hand.level + old.level > 0:  # level 0 twice is one hold
             said = {build: level for build, level in self._held().items() if build != by_hand.kernel}
-        return dataclasses.replace(self, by_hand=by_hand, bounds={**self.bounds, **said})
+        bounds = {**self.bounds, **said}
+        return dataclasses.replace(self, by_hand=by_hand, bounds=bounds, state_is_last=False)
 
     def unhold(self) -> Record:
         """The record of a host that approvals rule again; where none ever did, the hold stays its bound."""
@@ -333,7 +335,7 @@ def _loaded(document: Mapping[str, Any]) -> Loaded:
 
 # What decides who wins, or is compared with what the kernel shows; a damaged value must not decide anything.
 _ABSENT = type(None)
-_RECORD: Types = {"ledger_id": (str,), "rev": (int,), "approval_digest": (str,)}
+_RECORD: Types = {"ledger_id": (str,), "rev": (int,), "approval_digest": (str,), "state_is_last": (bool,)}
 _BY_HAND = {"level": (int,), "reason": (str,), "above_rev": (int,), "kernel": (str,), "freed": (tuple,)}
 _FORCED = {"patch": (str,), "reason": (str,), "boot_id": (str,), "at": (str,)}
 _HEAD = {"seq": (int,), "hash": (str,)}

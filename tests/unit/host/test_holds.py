@@ -12,7 +12,16 @@ import pytest
 
 from livepatch_core.errors import LivepatchError
 from livepatch_core.host import boot, byhand, move, nextboot, status
-from livepatch_core.host.approval import Approval, Grant, accept, by_hand, by_state, judge, parse_approval
+from livepatch_core.host.approval import (
+    Approval,
+    Grant,
+    accept,
+    by_hand,
+    by_state,
+    hear_state,
+    judge,
+    parse_approval,
+)
 from livepatch_core.host.byhand import Order
 from livepatch_core.host.record import Record
 from livepatch_core.host.settings import Policy
@@ -402,6 +411,41 @@ def test_a_state_whose_level_was_not_reached_is_as_old_as_its_word(rolled_back: 
     assert rolled_back.apply(2, by_state=True).kind is Kind.SUPERSEDED
     assert rolled_back.patches == ["lp_1"]
     assert rolled_back.apply(2).result is True
+
+
+@pytest.mark.parametrize("reason", ["as it booted", "a ticket"])
+@pytest.mark.parametrize("level", [0, 2])
+def test_the_reason_of_a_word_by_hand_makes_it_no_older(approved: Record, level: int, reason: str) -> None:
+    """The number of one ticket is the reason of the state and of who takes its level back."""
+    record = sls(approved, 1)
+    _, record = by_hand(level, reason, record, BUILD_ID)
+    assert refusal(lambda: sls(record, 1)) is Kind.SUPERSEDED
+
+
+def test_a_state_is_newer_than_a_word_by_hand_before_it_until_the_next_one(approved: Record) -> None:
+    _, record = by_hand(0, "a trial", approved, BUILD_ID)
+    record = hear_state(1, "as it booted", record)
+    assert bounds(record)[0] == 0, "heard, and not carried out"
+    assert bounds(sls(record, 1))[0] == 1
+    _, record = by_hand(0, "a trial", record, BUILD_ID)
+    assert refusal(lambda: sls(record, 1)) is Kind.SUPERSEDED
+
+
+def test_a_state_that_was_refused_is_as_old_as_its_first_word(rolled_back: World) -> None:
+    """Its level was blocked; another one was approved meanwhile."""
+    rolled_back.entries[2] = {"status": "blocked", "reason": "crashes"}
+    assert rolled_back.apply(2, by_state=True).kind is Kind.BLOCKED
+    assert (rolled_back.record.by_hand, rolled_back.record.bounds) == (None, {BUILD_ID: 1})
+    assert rolled_back.apply(approval=rolled_back.approval(4, 1)).result is True
+    rolled_back.entries.clear()
+    assert rolled_back.apply(2, by_state=True).kind is Kind.SUPERSEDED
+    assert rolled_back.patches == ["lp_1"]
+
+
+def test_a_dry_run_of_a_state_is_no_word(rolled_back: World) -> None:
+    before = rolled_back.record
+    assert rolled_back.apply(2, by_state=True, test=True).result is None
+    assert rolled_back.record == before
 
 
 # -- another kernel ----------------------------------------------------------------------------------------

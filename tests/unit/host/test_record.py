@@ -55,6 +55,7 @@ RECORD = st.builds(
     journal=st.builds(Head, seq=NUMBER, hash=TEXT),
     intent=st.none() | INTENT,
     by_state=BY_HAND,
+    state_is_last=st.booleans(),
     instead=st.none() | st.builds(Told, BY_HAND, LEVELS),
     other=st.dictionaries(st.sampled_from(["new_key", "newer"]), TEXT, max_size=2),
 )
@@ -105,6 +106,7 @@ def test_keys_of_a_newer_version_are_kept(tmp_path: Path) -> None:
         '{"by_hand": {}}',
         '{"by_hand": {"level": 1, "reason": "r", "above_rev": "9"}}',
         '{"by_state": {"level": 1, "reason": 3, "above_rev": 9}}',
+        '{"state_is_last": 1}',
         '{"loaded": null}',
         '{"loaded": [{"name": "x"}]}',
         '{"forced": [3]}',
