@@ -1,4 +1,5 @@
-"""Levels in force that the host's record does not know: it was lost, or they came by other means."""
+"""Levels in force that the host's record does not know, or not enough of: it was lost, is that of an older
+version, or they came by other means."""
 
 from __future__ import annotations
 
@@ -62,22 +63,24 @@ Bringer = Callable[[Roots, str, str], "Brought | None"]
 
 def recognise(host: Host, kernel: Kernel, record: Record, bringer: Bringer = brought) -> Record:
     """``record`` with an entry for each patch in the kernel that is a level of the catalog, or that came with
-    a package to which the catalog gives one.
+    a package to which the catalog gives one; and with the builds that its modules were made for, in entries
+    that lack these.
 
     By build-id: the module that the catalog has under the patch's name, or the package's file, must be the
-    one that is loaded. What cannot be answered leaves the patch what it was, foreign.
+    one that is loaded. What cannot be answered leaves the patch what it was, foreign or in doubt.
     """
-    foreign = observe(host, kernel, record).foreign
-    if not foreign:
+    situation = observe(host, kernel, record)
+    lacking = {one.patch for one in situation.unrecorded}
+    if not situation.foreign and not lacking:
         return record
     try:
         fetched = fetch_catalog(host, kernel.identity.release)
     except LivepatchError:
         return record  # no catalog, or none that can be used: then nothing is known to be a level
-    for name in foreign:
+    for name in (*situation.foreign, *sorted(lacking)):
         loaded = _look_up(host, kernel, fetched, name) or _of_package(host, kernel, fetched, name, bringer)
         if loaded is not None:
-            record = record.with_loaded(loaded)
+            record = record.complete(loaded) if name in lacking else record.with_loaded(loaded)
     return record
 
 

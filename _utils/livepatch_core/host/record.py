@@ -211,6 +211,16 @@ class Record:
         kept = tuple(one for one in self.loaded if one.boot_id == loaded.boot_id and one.name != loaded.name)
         return dataclasses.replace(self, loaded=(*kept, loaded))
 
+    def complete(self, known: Loaded) -> Record:
+        """The entry of that module, in its place, with the builds that it was made for."""
+        loaded = (
+            dataclasses.replace(one, built_for=known.built_for)
+            if (one.name, one.boot_id) == (known.name, known.boot_id)
+            else one
+            for one in self.loaded
+        )
+        return dataclasses.replace(self, loaded=tuple(loaded))
+
     def with_forced(self, forced: Forced) -> Record:
         kept = tuple(one for one in self.forced if one.boot_id == forced.boot_id)
         return dataclasses.replace(self, forced=(*kept, forced))

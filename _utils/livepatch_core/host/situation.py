@@ -45,7 +45,8 @@ class Situation:
     said to be at a level (foreign patch alone, raw load, transition running, state unreadable).
     missing: functions that ours in force promised and the kernel does not run.
     waiting: target modules not loaded yet, for which the patch waits.
-    unproven: target modules in which ours is in force, and nobody has shown that it belongs there.
+    unproven: target modules in which ours is in force, and which are not what it was made for.
+    unrecorded: those of which that was not written down when ours was loaded (by an older version).
     """
 
     level: int | None
@@ -56,6 +57,11 @@ class Situation:
     missing: tuple[tuple[str, str, int], ...]
     waiting: tuple[str, ...]
     unproven: tuple[Unproven, ...] = ()
+    unrecorded: tuple[Unproven, ...] = ()
+
+    @property
+    def doubts(self) -> tuple[Unproven, ...]:
+        return (*self.unproven, *self.unrecorded)
 
     @property
     def whole(self) -> bool:
@@ -114,6 +120,7 @@ def situate(
     if any(patch.stack_order is None for patch in patches):  # sorted by name then; the record has the order
         ours.sort(key=record.loaded.index)
     running = in_transition(patches)
+    doubts = _doubts(patches, ours, build_ids)
     unreadable = tuple(patch.name for patch in patches if patch.state is PatchState.UNKNOWN)
     return Situation(
         level=_level(patches, ours, running is not None or bool(unreadable)),
@@ -125,7 +132,8 @@ def situate(
         waiting=tuple(
             sorted({one.name for patch in patches for one in patch.objects if one.patched is False})
         ),
-        unproven=_unproven(patches, ours, build_ids),
+        unproven=tuple(one for one in doubts if one.proven is not None),
+        unrecorded=tuple(one for one in doubts if one.proven is None),
     )
 
 
@@ -149,9 +157,9 @@ def _missing(patches: tuple[Patch, ...], ours: list[Loaded]) -> tuple[tuple[str,
     )
 
 
-def _unproven(
+def _doubts(
     patches: tuple[Patch, ...], ours: list[Loaded], build_ids: Mapping[str, str | None]
-) -> tuple[Unproven, ...]:
+) -> list[Unproven]:
     """What no build is known for was let pass by name (an override), and is not compared; in the record of
     an older version that is not known of any."""
     by_name = {patch.name: patch for patch in patches}
@@ -162,7 +170,7 @@ def _unproven(
             build = build_ids.get(target)
             if one.built_for is None or proven.get(target, build) != build:
                 found.append(Unproven(one.name, target, build, proven.get(target)))
-    return tuple(found)
+    return found
 
 
 def _changed(patch: Patch) -> list[str]:

@@ -90,7 +90,7 @@ def document(host: Host, seen: Seen) -> dict[str, Any]:
         "waiting": list(situation.waiting),
         "stragglers": _stragglers(host, seen),
         "fixes": fixes(seen, verdict),
-        "doubts": list(map(str, situation.unproven)),
+        "doubts": list(map(str, situation.doubts)),
         "next_boot": next_boot(host, identity.build_id, seen.record, situation.level),
         "armed": seen.armed,
         "quarantine": [one.document() for one in seen.warded],
@@ -271,7 +271,7 @@ def flags(seen: Seen) -> tuple[Flag, ...]:
         raised.append(Flag.DRIFTED)
     if record.forced_in(seen.kernel.identity.boot_id):
         raised.append(Flag.REBOOT_OWED)
-    if situation.unproven:
+    if situation.doubts:
         raised.append(Flag.DOUBTFUL)
     return tuple(raised)
 

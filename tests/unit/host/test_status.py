@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from typing import Any
 
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 from livepatch_core.errors import LivepatchError
 from livepatch_core.host import persist, status
 from livepatch_core.host.intent import Intent
+from livepatch_core.host.recognise import recognise
 from livepatch_core.host.record import ByHand, Loaded, Record
 from livepatch_core.host.situation import Situation, situate
 from livepatch_core.host.status import Seen, judge
@@ -104,7 +106,6 @@ GOOD, OTHER = "11" * 20, "22" * 20
         ((("nfs", GOOD),), None, True, "of a build that cannot be told"),
         ((("nfs", GOOD),), None, False, ""),  # waited for
         ((), OTHER, True, ""),  # let pass by name
-        (None, GOOD, True, "was not recorded"),  # the record of an older version
     ],
 )
 def test_a_target_of_another_build_is_not_called_patched(
@@ -120,6 +121,21 @@ def test_a_target_of_another_build_is_not_called_patched(
     assert says in reason
     assert (Flag.DOUBTFUL in status.flags(found)) is bool(says)
     assert status.fixes(found, verdict) == ([] if says else ["CVE-2026-1"])
+
+
+def test_in_the_record_of_an_older_version_a_build_is_doubted_and_decides_nothing() -> None:
+    """Nobody who runs virtual machines could load the target again only because the extension was updated."""
+    record = Record(loaded=(replace(loaded("a", LOCAL, IN_MODULE), built_for=None),))
+    patches = (patch("a", vmlinux=(True, "f"), nfs=(True, "g")),)
+    situation = situate(patches, record, BOOT, {"a": "id of a", "nfs": GOOD})
+    assert (situation.unproven, situation.whole) == ((), True)
+    assert [str(one) for one in situation.doubts] == [
+        f"a patches module nfs, which is build {GOOD} now, and for which build it was made was not recorded"
+    ]
+    found = replace(seen(patches, record), situation=situation)
+    verdict, _ = judge(found)
+    assert (verdict, status.fixes(found, verdict)) == (Verdict.PATCHED, ["CVE-2026-1"])
+    assert Flag.DOUBTFUL in status.flags(found)
 
 
 def test_without_sysfs_or_support() -> None:
@@ -249,6 +265,40 @@ def test_a_target_that_comes_back_as_another_build(beside_nfs: World) -> None:
     load_nfs(world, OTHER)
     assert world.revert().result is True
     assert (status.status(world.host)["verdict"], world.patches) == ("unpatched", [])
+
+
+@pytest.fixture
+def updated(beside_nfs: World) -> World:
+    """The extension was updated on a host where level 9 was in force already."""
+    assert beside_nfs.apply(approval=beside_nfs.approval(1, 9)).result is True
+    path = beside_nfs.host.settings.record_file
+    document = json.loads(path.read_text())
+    for one in document["loaded"]:
+        del one["built_for"]
+    path.write_text(json.dumps(document))
+    return beside_nfs
+
+
+def test_updating_the_extension_takes_no_host_out_of_its_rollout(updated: World) -> None:
+    """Which asks for verdict and level; and no beacon tells of a drift."""
+    brief = status.brief(updated.host)
+    assert (brief["verdict"], brief["level"], brief["drift"]) == ("patched", 9, [])
+    assert brief["flags"] == ["doubtful"]
+    assert updated.apply(approval=updated.approval(1, 9)).result is True
+
+
+def test_what_an_older_version_did_not_record_the_catalog_tells(updated: World) -> None:
+    def asked() -> dict[str, Any]:
+        return status.status(updated.host, recognise=recognise)
+
+    assert (asked()["verdict"], asked()["doubts"]) == ("patched", [])
+    load_nfs(updated, OTHER)
+    assert (asked()["verdict"], GOOD in asked()["reason"]) == ("unknown", True)
+    assert updated.apply(approval=updated.approval(1, 9)).kind is Kind.KERNEL_MISMATCH
+    assert updated.apply(approval=updated.approval(2, 9)).kind is Kind.KERNEL_MISMATCH
+    assert status.brief(updated.host)["verdict"] == "unknown", "written down with the approval"
+    load_nfs(updated, GOOD)
+    assert (status.brief(updated.host)["verdict"], status.brief(updated.host)["flags"]) == ("patched", [])
 
 
 def test_a_target_that_records_no_build_is_held_to_the_one_it_was_loaded_beside(beside_nfs: World) -> None:
