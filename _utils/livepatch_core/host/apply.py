@@ -34,7 +34,9 @@ def _watched(host: Host, wish: Wish) -> Outcome:
         tail = _open_tail(host, stack)
         outcome = move.locked(host, wish)
         found = armed.read_armed(host)
-        if found is None or (earlier is not None and found.load == earlier.load):
+        # What was replaced is armed again where the load that replaced it had died before it began.
+        before_it = (earlier, earlier.replaced) if earlier else ()
+        if found is None or found.load in {one.load for one in before_it if one}:
             return outcome
         before, log = _logs(host, before, tail)
     try:

@@ -15,7 +15,15 @@ from livepatch_core.durable import remove_durably
 from livepatch_core.errors import LivepatchError
 from livepatch_core.host.context import Host
 from livepatch_core.host.record import Loaded
-from livepatch_core.host.statefile import MISFITS, Types, read_document, typed, unreadable, write_document
+from livepatch_core.host.statefile import (
+    MISFITS,
+    Types,
+    known,
+    read_document,
+    typed,
+    unreadable,
+    write_document,
+)
 from livepatch_core.kernel.identity import read_identity
 from livepatch_core.words import Kind
 
@@ -26,7 +34,7 @@ class Armed:
     is compared with the time of files. clock: when its soak began, by the clock of that boot, which nobody
     sets. marks: soak checks passed, seconds after that. persist: whether the level is to be kept over a boot
     once it is proven. replaced: what was armed in this boot before; it is again if this one comes to
-    nothing."""
+    nothing. on_their_way: services that were so at the last look, and since which look."""
 
     level: int | None
     name: str
@@ -38,6 +46,7 @@ class Armed:
     marks: tuple[float, ...] = ()
     persist: bool = False
     replaced: Armed | None = None
+    on_their_way: tuple[tuple[str, float], ...] = ()
 
     @property
     def load(self) -> tuple[str, str, float]:
@@ -70,9 +79,11 @@ def read_armed(host: Host) -> Armed | None:
 
 
 def _parsed(document: Mapping[str, Any]) -> Armed:
-    marks, replaced = tuple(map(float, document["marks"])), document.get("replaced")
-    before = None if replaced is None else _parsed(replaced)
-    return typed(Armed(**{**document, "marks": marks, "replaced": before}), _TYPES)
+    values, replaced = known(Armed, document), document.get("replaced")
+    values["marks"] = tuple(map(float, document["marks"]))
+    values["replaced"] = None if replaced is None else _parsed(replaced)
+    values["on_their_way"] = tuple((str(s), float(at)) for s, at in document.get("on_their_way", ()))
+    return typed(Armed(**values), _TYPES)
 
 
 def arm(host: Host, loaded: Loaded) -> None:
@@ -87,7 +98,15 @@ def arm(host: Host, loaded: Loaded) -> None:
 
 
 def write_armed(host: Host, armed: Armed) -> None:
-    write_document(host.settings.armed_file, asdict(armed))
+    write_document(host.settings.armed_file, _document(armed))
+
+
+def _document(armed: Armed) -> dict[str, Any]:
+    """Without what is empty: versions from before that was written cannot read it."""
+    document = asdict(armed)
+    document["replaced"] = _document(armed.replaced) if armed.replaced else None
+    optional = ("replaced", "on_their_way")
+    return {key: value for key, value in document.items() if value or key not in optional}
 
 
 def mark(host: Host, armed: Armed, passed: float) -> Armed:

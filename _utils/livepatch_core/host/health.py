@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,7 +13,7 @@ from livepatch_core.host.statefile import MISFITS, read_document, unreadable, wr
 from livepatch_core.kernel.environment import taint_flags
 from livepatch_core.words import CheckVerdict
 
-__all__ = ["Finding", "Health", "baseline", "judge", "lacks", "remember", "sample"]
+__all__ = ["Finding", "Health", "baseline", "judge", "lacks", "on_their_way", "remember", "sample"]
 
 # D: died before (oops or BUG), W: warned, L: soft lockup, B: bad page, M: machine check
 # (Documentation/admin-guide/tainted-kernels.rst). Loading a module sets others; those are no harm.
@@ -60,13 +61,18 @@ class Health:
         return {"verdict": str(self.verdict), "findings": [one.document() for one in self.findings]}
 
 
-def judge(before: Sample, after: Sample, late: bool = False) -> Health:
-    """Pure. What was ill before the move is not the move's doing: only what got worse fails. late: a restart
-    that was met by chance would be over by now."""
+def judge(before: Sample, after: Sample, late: Collection[str] = ()) -> Health:
+    """Pure. What was ill before the move is not the move's doing: only what got worse fails. late: services
+    of which a restart that was met by chance would be over by now."""
     findings = [_boot(before, after), _log(before, after), _taint(before, after)]
-    findings += [_service(name, before, after, late) for name in after.services]
+    findings += [_service(name, before, after, name in late) for name in after.services]
     findings += [_function(name, before, after) for name in after.functions]
     return Health(tuple(findings))
+
+
+def on_their_way(sample: Sample) -> tuple[str, ...]:
+    """Services that are being started or stopped. Pure."""
+    return tuple(name for name, state in sample.services.items() if state in ON_ITS_WAY)
 
 
 def remember(host: Host, before: Sample, load: Armed | None) -> None:

@@ -35,12 +35,6 @@ def due(marks: tuple[float, ...], age: float, soak: float) -> float | None:
     return max(wanted) if wanted and max(wanted) > max(marks, default=0.0) else None
 
 
-def overdue(marks: tuple[float, ...], age: float, soak: float) -> float:
-    """Seconds since the first check that was not passed yet became due. Pure."""
-    left = [one for one in (*MARKS, soak) if one > max(marks, default=0.0)]
-    return age - min(left) if left else 0.0
-
-
 def tick(host: Host) -> Outcome:
     """Check what is armed if a check is due. Raises LivepatchError when something could not be read.
 
@@ -81,7 +75,7 @@ def begin(host: Host, found: Armed, before: Sample) -> None:
 
     Raises LivepatchError (journal): then the next tick begins it.
     """
-    armed.write_armed(host, replace(found, clock=host.clock(), marks=()))
+    armed.write_armed(host, replace(found, clock=host.clock(), marks=(), on_their_way=()))
     health.remember(host, before, found)
 
 
@@ -112,7 +106,7 @@ def _not_in_force(host: Host, found: Armed, state: PatchState) -> Outcome:
         current = _still(host, found)
         if current is None or _state(host, found) is not state:
             return _overtaken(found)
-        armed.write_armed(host, replace(current, clock=host.clock(), marks=()))
+        armed.write_armed(host, replace(current, clock=host.clock(), marks=(), on_their_way=()))
     return Outcome(True, f"{found.name} is {state}; its soak begins when that has ended.")
 
 
@@ -137,11 +131,15 @@ def _begin_late(host: Host, found: Armed) -> Outcome:
 def _check(host: Host, found: Armed, at: float, before: Sample) -> Outcome:
     """The probes are asked without the lock, they may take long; what follows is decided under it, and only
     about what was judged."""
-    late = overdue(found.marks, host.clock() - found.clock, host.settings.soak) >= RESTART_SECONDS
-    seen = health.judge(before, health.sample(host), late)
+    sample, now = health.sample(host), host.clock()
+    earlier = dict(found.on_their_way)
+    since = {name: earlier.get(name, now) for name in health.on_their_way(sample)}
+    seen = health.judge(before, sample, [name for name in since if now - since[name] >= RESTART_SECONDS])
     with exclusive(host.settings.lock_file, SOAK):
         current = _still(host, found)
-        return _overtaken(found) if current is None else _decide(host, current, at, seen)
+        if current is None:
+            return _overtaken(found)
+        return _decide(host, replace(current, on_their_way=tuple(since.items())), at, seen)
 
 
 def _still(host: Host, found: Armed) -> Armed | None:
@@ -160,6 +158,7 @@ def _decide(host: Host, found: Armed, at: float, seen: Health) -> Outcome:
     if seen.verdict is CheckVerdict.FAIL:
         return unhealthy(host, found.name, found.level, None, seen)
     if seen.verdict is CheckVerdict.INCONCLUSIVE:  # asked again at the next tick, and proves nothing
+        armed.write_armed(host, found)
         return Outcome(True, f"After {at:.0f} s: inconclusive, {seen.reason}.", details=details)
     if at < host.settings.soak:
         armed.mark(host, found, at)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 from collections.abc import Iterable, Mapping
@@ -48,6 +49,12 @@ def write_document(path: Path, document: Mapping[str, Any]) -> None:
             remedy="Make room, or make its directory writable; then ask again.",
             why=f"{path} could not be written ({problem.strerror})",
         ) from problem
+
+
+def known(kind: type, document: Mapping[str, Any]) -> dict[str, Any]:
+    """What of ``document`` is a field of that dataclass. A key of a newer version says something more, and
+    nothing that would change what the others say; a file that has one must not lock a host."""
+    return {one.name: document[one.name] for one in dataclasses.fields(kind) if one.name in document}
 
 
 def typed(value: _T, types: Types) -> _T:

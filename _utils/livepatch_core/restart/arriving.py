@@ -136,7 +136,8 @@ def _health_problem(host: Host, found: Restart) -> LivepatchError | None:
     now = health.sample(host)
     before = replace(parse_sample(found.sample), boot_id=now.boot_id, last=now.last)
     _remember(host, before)
-    seen = health.judge(before, now, late=True)  # the boot has ended: what is on its way still is no restart
+    late = health.on_their_way(now)  # the boot has ended: what is on its way still is no restart
+    seen = health.judge(before, now, late)
     if seen.verdict is not CheckVerdict.FAIL:
         return None
     return LivepatchError(Kind.HEALTH, f"The host is not as well as before it left: {seen.reason}.")

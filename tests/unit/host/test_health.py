@@ -299,6 +299,28 @@ def test_a_service_that_never_comes_up_again(world: World, kmsg: None, sshd: lis
     assert "sshd was active and is activating now" in outcome.comment
 
 
+def test_a_restart_met_by_the_first_look_for_minutes(world: World, kmsg: None, sshd: list[str]) -> None:
+    """An act that stalled kept the lock, say: when the check fell due tells nothing of the service. Nor does
+    another one that was on its way before, or a function that gave no answer."""
+    world.options["services"] = ("cron", "sshd")
+    apply(world.host, Wish(level=1, reason="a test"))
+    sshd.append("activating")
+    later(world, 310)
+    assert "inconclusive" in soak.tick(world.host).comment
+    found = armed.read_armed(world.host)
+    assert found is not None
+    assert [name for name, _ in found.on_their_way] == ["cron", "sshd"]
+    armed.write_armed(world.host, replace(found, on_their_way=found.on_their_way[:1]))
+    later(world, 239)
+    assert "inconclusive" in soak.tick(world.host).comment
+    sshd.append("active")
+    later(world, 60)
+    assert "lp_1 is well" in soak.tick(world.host).comment
+    sshd.append("deactivating")
+    later(world, 310)
+    assert "inconclusive, cron is deactivating" in soak.tick(world.host).comment, "it was up in between"
+
+
 def test_a_function_that_fails_in_the_soak_reverts(world: World, kmsg: None) -> None:
     host, _ = asked(world, True, True, False)
     apply(host, Wish(level=1, reason="a test"))
@@ -499,6 +521,28 @@ def test_a_load_is_never_judged_by_the_sample_of_another(
     assert (said.result, world.patches) == (True, ["lp_1"])
     assert "its soak begins anew" in said.comment
     assert proven_by_ticks(world)
+
+
+def test_a_soak_that_was_given_back_goes_on(
+    world: World, kmsg: None, sshd: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An apply of level 2 died before it began; the next act gives its soak back to level 1, which has broken
+    a service meanwhile: a baseline taken now would call that well."""
+    world.options["services"] = ("sshd",)
+    assert apply(world.host, Wish(level=1, reason="a test")).result is True
+    later(world, 61)
+    assert "lp_1 is well" in soak.tick(world.host).comment
+    before = armed.read_armed(world.host)
+    with monkeypatch.context() as patch:
+        patch.setattr(loading, "init_module", killed)
+        with pytest.raises(Killed):
+            apply(world.host, Wish(level=2, reason="a test"))
+    sshd.append("failed")
+    assert apply(world.host, Wish(level=1, reason="a test")).result is True
+    assert armed.read_armed(world.host) == before
+    later(world, 240)
+    outcome = soak.tick(world.host)
+    assert (outcome.result, outcome.kind, world.patches) == (False, Kind.HEALTH, [])
 
 
 def test_a_restart_under_a_level_that_is_armed_still_shows(world: World, kmsg: None) -> None:
