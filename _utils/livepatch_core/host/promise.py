@@ -5,7 +5,7 @@ from __future__ import annotations
 from livepatch_core.catalog.model import Level, PackageLevel
 from livepatch_core.host.context import Host
 from livepatch_core.host.record import Loaded
-from livepatch_core.kernel.modules import module_build_id
+from livepatch_core.kernel.modules import is_loaded, module_build_id
 from livepatch_core.kernel.symbols import VMLINUX
 from livepatch_core.modulefile.model import ModuleFile
 
@@ -41,8 +41,15 @@ def promise(
 
 
 def _built_for(host: Host, module: ModuleFile) -> tuple[tuple[str, str], ...]:
-    """The build that each module it patches has to be. Of one for which the file records none, which only an
-    override lets pass, it is the one that is loaded now."""
-    targets = [one.name for one in module.objects if one.name != VMLINUX]
-    builds = ((name, module.built_for.get(name) or module_build_id(host.roots, name)) for name in targets)
-    return tuple((name, build) for name, build in builds if build is not None)
+    """The build that each module it patches has to be. Of one for which the file records none it is the one
+    that is loaded now; of one that is loaded and carries none, nothing can be said. Only an override lets
+    either pass."""
+    builds = ((one.name, _build_of(host, module, one.name)) for one in module.objects)
+    return tuple((name, build) for name, build in builds if name != VMLINUX and build is not None)
+
+
+def _build_of(host: Host, module: ModuleFile, target: str) -> str | None:
+    loaded = module_build_id(host.roots, target)
+    if loaded is None and is_loaded(host.roots, target):
+        return None
+    return module.built_for.get(target) or loaded

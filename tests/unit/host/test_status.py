@@ -310,6 +310,25 @@ def test_a_target_that_records_no_build_is_held_to_the_one_it_was_loaded_beside(
     assert status.status(world.host)["verdict"] == "unknown"
 
 
+def test_a_target_that_carries_no_build_is_let_pass_by_name(
+    beside_nfs: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else the override loaded the level and called it a drift ever after."""
+    world, show = beside_nfs, beside_nfs.kernel._show
+
+    def show_no_build() -> None:
+        show()
+        (world.host.roots.sys / "module/nfs/notes/.note.gnu.build-id").unlink(missing_ok=True)
+
+    monkeypatch.setattr(world.kernel, "_show", show_no_build)
+    world.kernel._show()
+    assert world.apply(9).kind is Kind.KERNEL_MISMATCH
+    assert world.apply(9, override=("target-build",)).result is True
+    assert status.status(world.host)["verdict"] == "patched"
+    again = world.apply(9, override=("target-build",))
+    assert (again.result, again.changes) == (True, {})
+
+
 def test_a_target_that_changes_during_the_transition_is_no_success(
     beside_nfs: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
