@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any
 
 import livepatch_core
@@ -16,7 +17,6 @@ from livepatch_core.host import journal
 from livepatch_core.host.armed import read_armed
 from livepatch_core.host.change import Ending
 from livepatch_core.host.context import Host
-from livepatch_core.host.intent import Intent
 from livepatch_core.host.lastact import read_last
 from livepatch_core.host.lock import held
 from livepatch_core.host.nextboot import next_boot
@@ -326,14 +326,13 @@ def _age(host: Host, record: Record, situation: Situation, boot_id: str | None) 
     patch = situation.transition
     if patch is None:
         return None
-    began = _began(host, record.intent, patch.name, boot_id)
-    return None if began is None else host.clock() - began
+    intent = record.intent
+    if intent is not None and intent.patch == patch.name and intent.boot_id == boot_id:
+        return _since(host, intent.clock, intent.began)
+    return _age_of_last(host, patch.name, boot_id)
 
 
-def _began(host: Host, intent: Intent | None, patch: str, boot_id: str | None) -> float | None:
-    """By the clock of this boot: that of the day may be set meanwhile."""
-    if intent is not None and intent.patch == patch and intent.boot_id == boot_id:
-        return intent.clock
+def _age_of_last(host: Host, patch: str, boot_id: str | None) -> float | None:
     try:
         last = journal.last_entry(host.settings.journal_file)
     except LivepatchError:
@@ -342,7 +341,18 @@ def _began(host: Host, intent: Intent | None, patch: str, boot_id: str | None) -
         return None
     # One that had ended says nothing of this transition: somebody else began it.
     left_open = last.body.get("ending") in (Ending.IN_TRANSITION, Ending.REVERSE_STALLED)
-    return last.body.get("clock") if left_open else None
+    return _since(host, last.body.get("clock"), str(last.body.get("began"))) if left_open else None
+
+
+def _since(host: Host, clock: float | None, began: str) -> float | None:
+    """By the clock of that boot: that of the day may be set meanwhile. An older version wrote no other."""
+    if clock is not None:
+        return host.clock() - clock
+    try:
+        moment = datetime.fromisoformat(began.replace("Z", "+00:00"))
+    except ValueError:
+        return None
+    return max(host.now() - moment.timestamp(), 0.0)
 
 
 def _armed(host: Host) -> dict[str, Any] | None:

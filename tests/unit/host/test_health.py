@@ -23,6 +23,7 @@ from livepatch_core.host.move import Wish
 from livepatch_core.host.outcome import Outcome
 from livepatch_core.host.probes import FAULT, Sample, parse_sample
 from livepatch_core.host.settings import OnUnhealthy
+from livepatch_core.host.statefile import write_document
 from livepatch_core.kernel import loading
 from livepatch_core.kernel.patches import Patch, read_patches
 from livepatch_core.kernel.roots import Roots
@@ -543,6 +544,23 @@ def test_a_soak_that_was_given_back_goes_on(
     later(world, 240)
     outcome = soak.tick(world.host)
     assert (outcome.result, outcome.kind, world.patches) == (False, Kind.HEALTH, [])
+
+
+@pytest.mark.parametrize("of", ["this load", "another module", "another boot"])
+def test_the_sample_that_an_older_version_kept(world: World, kmsg: None, sshd: list[str], of: str) -> None:
+    """The extension was updated in a soak."""
+    world.options["services"] = ("sshd",)
+    assert apply(world.host, Wish(level=1, reason="a test")).result is True
+    path, before = world.host.settings.health_file, health.baseline(world.host, None)
+    assert before is not None
+    sample = replace(before, boot_id="boot-0") if of == "another boot" else before
+    sha256 = world.levels[2 if of == "another module" else 1].sha256
+    write_document(path, {"sha256": sha256, "before": sample.document()})
+    sshd.append("failed")
+    later(world, 61)
+    outcome = soak.tick(world.host)
+    assert (outcome.kind is Kind.HEALTH) is (of == "this load")
+    assert ("its soak begins anew" in outcome.comment) is (of != "this load")
 
 
 def test_a_restart_under_a_level_that_is_armed_still_shows(world: World, kmsg: None) -> None:

@@ -402,6 +402,18 @@ def test_setting_the_clock_neither_makes_nor_ends_a_stall(world: World, set_by: 
 def test_a_line_of_a_version_that_wrote_no_clock(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     without = Intent.document
     monkeypatch.setattr(Intent, "document", lambda self: {**without(self), "clock": None})
+    world.options["deadline"] = 60.0
+    world.kernel.stalls.add(("lp_1", True))
+    world.apply(1, deadline=0.05, on_stall=OnStall.KEEP)
+    assert status.status(world.host)["verdict"] == "patching"
+    world.kernel.seconds += 600
+    document = status.status(world.host)
+    assert (document["verdict"], document["transition_age"] >= 600) == ("stalled", True)
+
+
+def test_a_line_that_does_not_say_when_it_began(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    without = Intent.document
+    monkeypatch.setattr(Intent, "document", lambda self: {**without(self), "clock": None, "began": "then"})
     world.kernel.stalls.add(("lp_1", True))
     world.apply(1, on_stall=OnStall.KEEP)
     document = status.status(world.host)
