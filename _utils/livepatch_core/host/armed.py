@@ -116,6 +116,12 @@ def mark(host: Host, armed: Armed, passed: float) -> Armed:
     return marked
 
 
+def unkept(armed: Armed) -> Armed:
+    """``armed``, not to be kept over a boot; nor is what it replaced, should that be armed again. Pure."""
+    before = replace(armed.replaced, persist=False) if armed.replaced else None
+    return replace(armed, persist=False, replaced=before)
+
+
 def disarm(host: Host) -> None:
     try:
         remove_durably(host.settings.armed_file)

@@ -154,14 +154,14 @@ def not_persisted(host: Host, test: bool = False, moved: bool = False) -> Outcom
         build_id = read_kernel(host.roots).identity.build_id or ""
         kept = store.read_store(host, build_id)
         found = None if test and moved else armed.read_armed(host)
-        if not kept and not (found and found.persist):
+        if not kept and not (found and found != armed.unkept(found)):
             return Outcome(True, "Nothing is kept over a boot; nothing was changed.")
         changed = {"persisted": {"old": kept[0].level if kept else None, "new": 0}}
         if test:
             return Outcome(None, "Would keep nothing over a boot.", changes=changed)
         store.forget(host, build_id)
-        if found is not None and found.persist:
-            armed.write_armed(host, dataclasses.replace(found, persist=False))
+        if found is not None and found != armed.unkept(found):
+            armed.write_armed(host, armed.unkept(found))
     return Outcome(True, "Nothing is loaded at boot into this kernel any more.", changes=changed)
 
 

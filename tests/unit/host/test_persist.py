@@ -21,7 +21,7 @@ from livepatch_core.host.quarantine import Ward, Warded
 from livepatch_core.host.statefile import read_document
 from livepatch_core.host.store import Kept
 from livepatch_core.kernel import loading
-from livepatch_core.words import Flag, Kind
+from livepatch_core.words import Flag, Kind, OnStall
 from tests.unit.host.boundaries import Killed
 from tests.unit.host.fakekernel import BUILD_ID, module
 from tests.unit.host.world import World
@@ -156,6 +156,20 @@ def test_what_was_armed_in_another_boot_does_not_come_back(placed: World) -> Non
     found = armed.read_armed(placed.host)
     assert found is not None
     assert found.replaced is None
+
+
+@pytest.mark.parametrize("test", [True, False])
+def test_what_would_be_armed_again_is_not_kept_either(placed: World, test: bool) -> None:
+    """Level 2 is in a transition that may be reversed; level 1, which it replaces, was to be kept."""
+    before = in_its_soak(placed)
+    placed.kernel.stalls.add(("lp_2", True))
+    assert placed.apply(2, on_stall=OnStall.KEEP).kind is Kind.STALLED
+    assert persist.not_persisted(placed.host, test=test).changes == {"persisted": {"old": None, "new": 0}}
+    placed.kernel.stalls.clear()
+    assert placed.revert().result is True
+    assert armed.read_armed(placed.host) == replace(before, persist=test)
+    again = persist.not_persisted(placed.host)
+    assert (bool(again.changes), kept_levels(placed)) == (test, [])
 
 
 def test_an_older_armed_record_is_read(placed: World) -> None:
