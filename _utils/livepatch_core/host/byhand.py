@@ -17,6 +17,7 @@ from livepatch_core.host.intent import Act
 from livepatch_core.host.lock import exclusive
 from livepatch_core.host.outcome import Outcome, changes
 from livepatch_core.host.promise import promise
+from livepatch_core.host.recognise import recognise
 from livepatch_core.host.record import Forced, Record, new_record, read_record, write_record
 from livepatch_core.host.situation import is_livepatch, observe
 from livepatch_core.kernel.patches import Patch, in_transition
@@ -49,6 +50,7 @@ def load(host: Host, data: bytes, order: Order) -> Outcome:
         kernel = read_kernel(host.roots)
         if not order.test:
             crash.breaker(host, change.boot_of(kernel))
+        record = recognise(host, kernel, record)
         module, image = read_with_payload(data)
         quarantine.refuse(host, module.sha256)
         facts = gather(host.roots, kernel, module, record)

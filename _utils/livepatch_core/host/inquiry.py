@@ -80,7 +80,8 @@ def preflight_level(host: Host, wish: Wish) -> dict[str, Any]:
 
 def preflight_file(host: Host, data: bytes, override: Iterable[str]) -> dict[str, Any]:
     """Preflight of a module file that no catalog need know."""
-    record, kernel = read_record(host.settings.record_file), read_kernel(host.roots)
+    kernel = read_kernel(host.roots)
+    record = recognise(host, kernel, read_record(host.settings.record_file))
     return _preflight(host, kernel, record, read_module(data), override)
 
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import errno
+import shutil
 from typing import Any
 
 import pytest
 
-from livepatch_core.host import byhand, change
+from livepatch_core.host import byhand, change, inquiry
 from livepatch_core.host.byhand import Order
 from livepatch_core.kernel import control
 from livepatch_core.words import Kind, OnStall
@@ -207,6 +208,21 @@ def ends_before_it_is_reversed(world: World, monkeypatch: pytest.MonkeyPatch, lo
         real(*arguments)
 
     monkeypatch.setattr(owner, name, late)
+
+
+def test_a_level_that_the_lost_record_knew_is_one_beside_a_module_by_hand(
+    open_world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is told by the catalog, as for apply and status: no override of takeover is needed."""
+    world, raw = open_world, module("raw")
+    monkeypatch.setattr(inquiry, "read_module", lambda data: world.kernel.images[data])
+    data = world.kernel.make(raw)
+    assert world.apply(1).result is True
+    shutil.rmtree(world.host.settings.state_dir)
+    checked = inquiry.preflight_file(world.host, data, ())
+    assert checked["result"] is True, checked["comment"]
+    assert world.load(raw).result is True
+    assert world.patches == ["raw"]
 
 
 def test_what_ended_before_it_was_reversed_stays_in_force(
