@@ -12,6 +12,7 @@ from livepatch_core.words import Kind
 UNPROVEN_REMEDY = (
     "Load that module again as it was, or go to level 0 (livepatch.revert), then to a level built for it."
 )
+OVERSHOT_REMEDY = "Apply the level that you want."
 
 
 def failure(last: Change, after: Situation) -> tuple[Kind, str]:
@@ -29,8 +30,7 @@ def failure(last: Change, after: Situation) -> tuple[Kind, str]:
         return (
             Kind.STALLED,
             f"The transition of {patch} ended just before it was reversed: it was disabled instead, "
-            f"and {', '.join(last.lost)}, which it had replaced, did not come back. {now}. Apply the level "
-            "that you want.",
+            f"and {', '.join(last.lost)}, which it had replaced, did not come back. {now}. {OVERSHOT_REMEDY}",
         )
     if last.ending is Ending.REVERSE_STALLED:
         gone = f" {', '.join(last.lost)} is gone already and does not come back." if last.lost else ""

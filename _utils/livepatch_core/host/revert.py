@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from livepatch_core.errors import LivepatchError
 from livepatch_core.host import change, move, recovery
-from livepatch_core.host.account import account, failure, shown
+from livepatch_core.host.account import OVERSHOT_REMEDY, account, failure, shown
 from livepatch_core.host.approval import Source, authority, by_hand
 from livepatch_core.host.context import Host
 from livepatch_core.host.intent import Act
@@ -69,14 +69,15 @@ def locked(host: Host, wish: Wish) -> Outcome:
         if wish.level is None and wish.approval is None:
             raise
         reversed_ = None
-    if reversed_ is not None and (
-        reversed_.result is not True or (wish.level is None and wish.approval is None)
-    ):
-        return reversed_
-    if wish.level is None and wish.approval is None:
-        wish = dataclasses.replace(wish, level=0)
+    unsaid = wish.level is None and wish.approval is None
     if reversed_ is None:
-        return move.locked(host, wish)
+        return move.locked(host, dataclasses.replace(wish, level=0) if unsaid else wish)
+    overshot = reversed_.details.get("ending") == change.Ending.OVERSHOT
+    if unsaid or not (reversed_.result is True or overshot):
+        return reversed_
+    if overshot:
+        said = reversed_.comment.replace(f" {OVERSHOT_REMEDY}", "")  # it is what follows
+        reversed_ = dataclasses.replace(reversed_, comment=said)
     try:
         return _joined(reversed_, move.locked(host, wish))
     except LivepatchError as error:  # what it says of the kernel begins with the reversed transition
@@ -178,7 +179,7 @@ def _joined(first: Outcome, second: Outcome) -> Outcome:
     """One outcome of two acts: what was before the first, and what is after the second."""
     return dataclasses.replace(
         second,
-        result=first.result if second.result else second.result,
+        result=None if first.result is None and second.result else second.result,
         comment=f"{first.comment} {second.comment}",
         changes=joined(first.changes, second.changes),
     )

@@ -263,6 +263,21 @@ def test_a_load_that_was_disabled_instead_of_reversed_is_said(
     assert world.apply(1).result is True
 
 
+@pytest.mark.parametrize("level", [0, 1, None])
+def test_a_load_that_was_disabled_instead_of_reversed_goes_on_where_a_level_is_said(
+    world: World, monkeypatch: pytest.MonkeyPatch, level: int | None
+) -> None:
+    ends_before_it_is_reversed(world, monkeypatch, looked=True)
+    outcome = world.revert(level, approval=None if level is not None else world.approval(3, 1))
+    assert (outcome.result, outcome.kind) == (True, None), outcome.comment
+    assert "lp_1, which it had replaced, did not come back" in outcome.comment
+    assert "Apply the level that you want" not in outcome.comment
+    assert outcome.changes["level"] == {"old": None, "new": level if level is not None else 1}
+    assert world.patches == ([] if level == 0 else ["lp_1"])
+    held = world.record.by_hand
+    assert (held and held.level) == level
+
+
 def test_reversing_needs_a_reason_or_an_approval(world: World) -> None:
     stalled(world)
     changed = list(world.kernel.changed)
