@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from livepatch_core.host.statefile import known
 from livepatch_core.words import Word
 
 
@@ -56,5 +57,6 @@ class Intent:
 
 
 def parse_intent(document: Mapping[str, Any]) -> Intent:
-    values = {**document, "act": Act(document["act"]), "authority": dict(document.get("authority", {}))}
+    values = known(Intent, document)
+    values.update(act=Act(document["act"]), authority=dict(document.get("authority", {})))
     return Intent(**{**values, **{key: tuple(values.get(key, ())) for key in ("before", "evidence")}})

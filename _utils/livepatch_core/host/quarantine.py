@@ -14,6 +14,7 @@ from livepatch_core.host.context import Host
 from livepatch_core.host.statefile import (
     MISFITS,
     Types,
+    known,
     read_document,
     texts,
     typed,
@@ -58,7 +59,12 @@ def read_warded(host: Host) -> tuple[Warded, ...]:
     document = read_document(host.settings.quarantine_file)
     try:
         return tuple(
-            typed(Warded(**{**one, "ward": Ward(one["ward"]), "evidence": texts(one["evidence"])}), _TYPES)
+            typed(
+                Warded(
+                    **{**known(Warded, one), "ward": Ward(one["ward"]), "evidence": texts(one["evidence"])}
+                ),
+                _TYPES,
+            )
             for one in document.get("modules", ())
         )
     except MISFITS as problem:

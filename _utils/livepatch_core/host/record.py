@@ -14,7 +14,7 @@ from livepatch_core.errors import LivepatchError
 from livepatch_core.host import journal
 from livepatch_core.host.intent import Intent, parse_intent
 from livepatch_core.host.journal import GENESIS, Head
-from livepatch_core.host.statefile import Types, typed
+from livepatch_core.host.statefile import Types, known, typed
 from livepatch_core.words import Kind
 
 SCHEMA = 1
@@ -298,15 +298,15 @@ def write_record(path: Path, record: Record) -> None:
 
 
 def _from_document(document: Mapping[str, Any]) -> Record:
-    known = {item.name for item in dataclasses.fields(Record)} - {"other"}
-    other = {key: value for key, value in document.items() if key not in known and key != "schema"}
-    values = {key: document[key] for key in known if key in document}
+    names = {item.name for item in dataclasses.fields(Record)} - {"other"}
+    other = {key: value for key, value in document.items() if key not in names and key != "schema"}
+    values = {key: document[key] for key in names if key in document}
     intent, instead = values.get("intent"), values.get("instead")
     for key in ("by_hand", "by_state"):
         values[key] = _by_hand(values.get(key))
-    values["instead"] = None if instead is None else _told(**instead)
+    values["instead"] = None if instead is None else _told(instead["by_hand"], instead["bounds"])
     values["loaded"] = tuple(_loaded(one) for one in values.get("loaded", ()))
-    values["forced"] = tuple(typed(Forced(**one), _FORCED) for one in values.get("forced", ()))
+    values["forced"] = tuple(typed(Forced(**known(Forced, one)), _FORCED) for one in values.get("forced", ()))
     for key in ("approved", "bounds"):
         values[key] = _levels(values.get(key, {}))
     values["journal"] = typed(Head(**values.get("journal", {"seq": 0, "hash": GENESIS})), _HEAD)
@@ -324,7 +324,7 @@ def _by_hand(document: Mapping[str, Any] | None) -> ByHand | None:
     freed = document.get("freed", [])
     if not isinstance(freed, list) or not all(isinstance(build, str) for build in freed):
         raise ValueError(f"freed is {freed!r}")
-    return typed(ByHand(**{**document, "freed": tuple(freed)}), _BY_HAND)
+    return typed(ByHand(**{**known(ByHand, document), "freed": tuple(freed)}), _BY_HAND)
 
 
 def _levels(document: Mapping[str, Any]) -> dict[str, int]:
@@ -334,7 +334,7 @@ def _levels(document: Mapping[str, Any]) -> dict[str, int]:
 
 
 def _loaded(document: Mapping[str, Any]) -> Loaded:
-    values = dict(document)
+    values = known(Loaded, document)
     values["functions"] = tuple((str(o), str(f), int(p)) for o, f, p in values["functions"])
     values["states"] = tuple((int(i), int(v)) for i, v in values.get("states", ()))
     values["fixes"] = tuple(values.get("fixes", ()))

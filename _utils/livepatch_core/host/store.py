@@ -12,6 +12,7 @@ from livepatch_core.host.context import Host
 from livepatch_core.host.statefile import (
     MISFITS,
     Types,
+    known,
     read_document,
     texts,
     typed,
@@ -43,7 +44,8 @@ def read_store(host: Host, kernel: str) -> tuple[Kept, ...]:
     document = read_document(path)
     try:
         kept = [
-            typed(Kept(**{**one, "fixes": texts(one["fixes"])}), _TYPES) for one in document.get("levels", ())
+            typed(Kept(**{**known(Kept, one), "fixes": texts(one["fixes"])}), _TYPES)
+            for one in document.get("levels", ())
         ]
         return tuple(sorted(kept, key=lambda one: one.level, reverse=True))
     except MISFITS as problem:

@@ -18,7 +18,7 @@ from livepatch_core.host.apply import apply
 from livepatch_core.host.byhand import Order
 from livepatch_core.host.move import Wish
 from livepatch_core.host.quarantine import Ward, Warded
-from livepatch_core.host.statefile import read_document
+from livepatch_core.host.statefile import read_document, write_document
 from livepatch_core.host.store import Kept
 from livepatch_core.kernel import loading
 from livepatch_core.words import Flag, Kind, OnStall
@@ -177,6 +177,22 @@ def test_an_older_armed_record_is_read(placed: World) -> None:
     document = read_document(placed.host.settings.armed_file)
     assert not {"replaced", "on_their_way"} & document.keys(), "nor is an older version given what it lacks"
     assert armed.read_armed(placed.host) == before
+
+
+def test_what_a_newer_version_says_more_locks_no_host(placed: World) -> None:
+    proven(placed, 1)
+    found_after_crash(placed, evidence=True)
+    assert placed.apply(3).result is True
+    settings, index = placed.host.settings, store.directory(placed.host, BUILD_ID) / store.INDEX
+    for path, where in ((settings.armed_file, ""), (settings.quarantine_file, "modules"), (index, "levels")):
+        document = read_document(path)
+        for one in document[where] if where else (document,):
+            one["new_key"] = ["new"]
+        write_document(path, document)
+    found = armed.read_armed(placed.host)
+    assert found is not None and found.name == "lp_3"
+    assert [one.level for one in quarantine.read_warded(placed.host)] == [2]
+    assert kept_levels(placed) == [1]
 
 
 def kept(level: int) -> Kept:

@@ -86,6 +86,23 @@ def test_keys_of_a_newer_version_are_kept(tmp_path: Path) -> None:
     assert json.loads(path.read_text())["quarantine"] == {"a": 1}
 
 
+@settings(deadline=None)
+@given(record=RECORD)
+def test_what_a_newer_version_says_more_locks_no_host(
+    tmp_path_factory: pytest.TempPathFactory, record: Record
+) -> None:
+    path = tmp_path_factory.getbasetemp() / "newer.json"
+    write_record(path, record)
+    document = json.loads(path.read_text())
+    said = [*document["loaded"], *document["forced"], document["intent"], document["instead"]]
+    said += [document["by_hand"], document["by_state"], (document["instead"] or {}).get("by_hand")]
+    for one in said:
+        if one is not None:
+            one["new_key"] = ["new"]
+    path.write_text(json.dumps(document))
+    assert read_record(path) == record
+
+
 @pytest.mark.parametrize(
     "text",
     [
