@@ -10,6 +10,7 @@ from livepatch_core.host import quarantine
 from livepatch_core.host.armed import Armed
 from livepatch_core.host.context import Host
 from livepatch_core.host.quarantine import Ward, Warded
+from livepatch_core.kernel.attributes import read_text
 
 # Where a crashing kernel leaves its last words: pstore itself; where systemd-pstore.service moves them to
 # (systemd-pstore(8)); where kdump-tools and kexec-tools put vmcores and their dmesg.
@@ -29,20 +30,27 @@ def saves_dump(host: Host) -> bool:
 def breaker(host: Host, boot_id: str) -> Warded | None:
     """Ward off what was armed in another boot; None when nothing was. Disarms only once that is durable.
 
-    Where the boot unit is not enabled nothing disarms at the end of a soak or at an orderly shutdown: there
-    only a crash within the soak counts.
+    Where nothing disarms at an orderly shutdown only a crash within the soak counts.
     """
     found = armed_record.read_armed(host)
     if found is None or found.boot_id == boot_id:
         return None
-    until = host.now() if host.settings.boot_unit.exists() else found.since + host.settings.soak + SLACK
+    told_apart = tells_a_shutdown(host)
+    until = host.now() if told_apart else found.since + host.settings.soak + SLACK
     evidence = find_evidence(host, found.since, until, ARCHIVES)
     warded = None
-    if evidence or host.settings.boot_unit.exists():
+    if evidence or told_apart:
         warded = judge(found, evidence, host.timestamp())
         quarantine.add(host, warded)
     armed_record.disarm(host)
     return warded
+
+
+def tells_a_shutdown(host: Host) -> bool:
+    """Whether an orderly shutdown disarms, and each boot looks. The file of a boot unit from before
+    livepatch-disarm.service had an ExecStop of its own: a host may have it still, beside this library."""
+    unit = host.settings.boot_unit
+    return unit.exists() and (host.settings.disarm_unit.exists() or "ExecStop=" in (read_text(unit) or ""))
 
 
 def judge(armed: Armed, evidence: tuple[str, ...], at: str) -> Warded:

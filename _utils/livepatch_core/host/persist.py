@@ -7,7 +7,7 @@ from typing import Any
 
 from livepatch_core.catalog.read import SHA256
 from livepatch_core.errors import LivepatchError
-from livepatch_core.host import armed, nextboot, preflight, publisher, quarantine, store
+from livepatch_core.host import armed, crash, nextboot, preflight, publisher, quarantine, store
 from livepatch_core.host.approval import Source, Target
 from livepatch_core.host.armed import Armed
 from livepatch_core.host.byhand import Order, need_reason
@@ -109,9 +109,16 @@ def _keep(
 
 
 def _without_unit(host: Host) -> str:
-    """To be added to what is said; "" where the boot unit is enabled."""
+    """To be added to what is said; "" where the units are enabled."""
     unit = host.settings.boot_unit
-    return "" if unit.exists() else f" But the boot unit is not enabled ({unit}): nothing will load it."
+    if not unit.exists():
+        return f" But the boot unit is not enabled ({unit}): nothing will load it."
+    if not crash.tells_a_shutdown(host):
+        return (
+            f" But livepatch-disarm.service is not enabled ({host.settings.disarm_unit}): a crash that "
+            "leaves no log is not told from an orderly shutdown."
+        )
+    return ""
 
 
 def _after_soak(level: int | None) -> str:

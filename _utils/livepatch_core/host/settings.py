@@ -54,6 +54,11 @@ class Settings:
     boot_unit: Path = Path("/etc/systemd/system/sysinit.target.wants/livepatch-boot.service")
 
     @property
+    def disarm_unit(self) -> Path:
+        """Beside the boot unit, which enables it."""
+        return self.boot_unit.with_name("livepatch-disarm.service")
+
+    @property
     def record_file(self) -> Path:
         return self.state_dir / "record.json"
 

@@ -30,9 +30,7 @@ def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
 @pytest.fixture
 def kept(world: World) -> World:
     """Levels 1 and 2 are kept over a boot, the unit is enabled, level 2 is approved."""
-    unit = world.directory / "livepatch-boot.service"
-    unit.touch()
-    world.options.update(boot_unit=unit, off_file=world.directory / "off", soak=600.0)
+    world.enable_units()
     for rev, level in ((1, 1), (2, 2)):
         assert move.move(world.host, Wish(approval=world.approval(rev, level))).result is True
         assert persist.persist(world.host).result is True

@@ -33,9 +33,7 @@ PANIC = b"Panic#1 Part1\n<4>[  1.0] something\n<0>[  2.0] Kernel panic - not syn
 @pytest.fixture
 def placed(world: World) -> World:
     """The boot unit is enabled."""
-    unit = world.directory / "livepatch-boot.service"
-    unit.touch()
-    world.options.update(boot_unit=unit, off_file=world.directory / "off", soak=600.0)
+    world.enable_units()
     return world
 
 
@@ -253,6 +251,24 @@ def test_without_the_boot_unit_only_a_crash_counts(placed: World) -> None:
     placed.host.settings.boot_unit.unlink()
     assert found_after_crash(placed, evidence=False) is None
     assert quarantine.read_warded(placed.host) == ()
+
+
+def test_without_the_unit_that_disarms_only_a_crash_counts(placed: World) -> None:
+    """An orderly shutdown would look like a cut of the power."""
+    placed.host.settings.disarm_unit.unlink()
+    assert placed.apply(1).result is True
+    assert "livepatch-disarm.service is not enabled" in persist.persist(placed.host).comment
+    assert found_after_crash(placed, evidence=False) is None
+    assert quarantine.read_warded(placed.host) == ()
+    assert found_after_crash(placed, evidence=True).ward is Ward.QUARANTINED
+
+
+def test_a_boot_unit_of_before_that_one_disarms_by_itself(placed: World) -> None:
+    placed.host.settings.disarm_unit.unlink()
+    placed.host.settings.boot_unit.write_text("[Service]\nExecStart=x start\nExecStop=x stop\n")
+    assert placed.apply(1).result is True
+    assert "enabled" not in persist.persist(placed.host).comment
+    assert found_after_crash(placed, evidence=False).ward is Ward.INCONCLUSIVE
 
 
 def test_an_orderly_shutdown_disarms(placed: World) -> None:

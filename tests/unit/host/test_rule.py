@@ -109,9 +109,7 @@ class Fleet:
 
     def new_world(self, name: str) -> World:
         world = levels(World(FakeKernel(self.directory / name / "kernel"), self.directory / name))
-        unit = world.directory / "livepatch-boot.service"
-        unit.touch()
-        world.options.update(boot_unit=unit, off_file=world.directory / "off", soak=600.0)
+        world.enable_units()
         return world
 
     def step(self, step: Step) -> None:

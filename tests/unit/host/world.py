@@ -37,6 +37,12 @@ class World:
     sign: Callable[[bytes], bytes] = bytes  # what the publisher makes of the catalog
     options: dict[str, Any] = field(default_factory=dict)
 
+    def enable_units(self) -> None:
+        for name in ("livepatch-boot.service", "livepatch-disarm.service"):
+            (self.directory / name).touch()
+        unit = self.directory / "livepatch-boot.service"
+        self.options.update(boot_unit=unit, off_file=self.directory / "off", soak=600.0)
+
     def publish(self, number: int, file: ModuleFile) -> None:
         self.kernel.make(file)
         self.levels[number] = file

@@ -80,7 +80,5 @@ class Minion:
 @pytest.fixture
 def minion(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Minion:
     world = levels(build_world(tmp_path, monkeypatch))
-    unit = tmp_path / "livepatch-boot.service"
-    unit.touch()
-    world.options.update(boot_unit=unit, off_file=tmp_path / "off", soak=600.0)
+    world.enable_units()
     return Minion(world)
