@@ -317,7 +317,8 @@ def test_a_lost_record_stops_the_boot(rolled_back: World, journal_too: bool) -> 
     settings.record_file.unlink()
     if journal_too:
         settings.journal_file.unlink()
-    assert status.status(rolled_back.host)["record_error"]
+    document = status.status(rolled_back.host)
+    assert (document["next_boot"]["level"], bool(document["record_error"])) == (0, True)
     boot.stop(rolled_back.host)
     rolled_back.kernel.boot("boot-2")
     outcome = boot.start(rolled_back.host)
