@@ -308,6 +308,7 @@ class Extractor:
         """The output symbol for a named target."""
         piece = self.unit.pieces.get(reference.target)
         if piece is None:
+            self.check_moved(reference.target, holder)
             return self.outside(reference.target, reference.target, holder)
         partner = self.change.partner.get(piece.name)
         new_copy = piece.name in self.change.renewed or partner is None
@@ -316,6 +317,21 @@ class Extractor:
         if new_copy:
             return self.place(piece)[0]
         return self.outside(str(partner), reference.target, holder)
+
+    def check_moved(self, name: str, holder: Piece) -> None:
+        """What the patched file only declares is no static of the original file: that one is taken away, and
+        another file's takes its place. All that was proven of the name is about the old one.
+        """
+        old = self.change.original.pieces.get(name)
+        if old is not None and old.local:
+            raise Refused(
+                Refusal.SYMBOL_AMBIGUOUS,
+                f"The patch takes the static {name} away from this file, and {holder.name} uses another "
+                f"file's of that name; the running kernel has the old one, with what is in it.",
+                file=self.change.path,
+                function=name,
+                remedy="Give it a name of its own where it goes to, or leave it where it is.",
+            )
 
     def outside(self, name: str, written: str, holder: Piece) -> int:
         """A symbol that exists already, or that another patched unit defines."""

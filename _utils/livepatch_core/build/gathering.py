@@ -31,7 +31,8 @@ def published(change: Difference) -> dict[str, str]:
     found = {}
     for name, piece in change.patched.pieces.items():
         original = change.partner.get(piece.name)
-        if original is not None and not piece.local and change.original.pieces[original].local:
+        visible = not piece.local and name not in change.patched.locals
+        if original is not None and visible and change.original.pieces[original].local:
             found[name] = original
     return found
 

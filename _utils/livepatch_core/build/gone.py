@@ -16,6 +16,8 @@ from livepatch_core.build.unit import Piece, Unit
 # Says that a function must not be probed or may be made to fail, or runs once and is over: no calls.
 _NO_USERS = ("_kprobe_blacklist", "_error_injection_whitelist")
 
+_EXPORTS = ".export_symbol"  # since 6.4: what modpost makes the table of exports from
+
 
 def reached_by_old_code(original: Unit, gone: Collection[str], redirected: Collection[str],
                         left: Collection[str]) -> dict[str, str]:  # fmt: skip
@@ -24,6 +26,8 @@ def reached_by_old_code(original: Unit, gone: Collection[str], redirected: Colle
     All names are the original's. ``redirected``: of these only those that may take other parameters.
     ``left``: changed functions that cannot be redirected; old callers go on using the old code of these.
     """
+    if not gone:
+        return {}
     taken = _taken(original)
     found = {}
     for name in gone:
@@ -39,7 +43,8 @@ def _taken(unit: Unit) -> frozenset[str]:
     """Functions whose address something holds, or that the kernel calls when the module goes."""
     found = {piece.name for piece in unit.functions() if "cleanup_module" in (piece.name, *piece.aliases)}
     for number, section in enumerate(unit.file.sections):
-        if not section.allocated or section.name in (*TABLES, *_NO_USERS) or IGNORED.search(section.name):
+        left_out = section.name in (*TABLES, *_NO_USERS) or IGNORED.search(section.name)
+        if not section.allocated or (left_out and section.name != _EXPORTS):
             continue
         for reference in unit.references_in(number, 0, section.size):
             piece = unit.pieces.get(reference.target)

@@ -37,6 +37,7 @@ _EXTRA = {
 _ENUMS = frozenset({_ENUM, _ENUM64})
 _WORDS = {_STRUCT: "struct", _UNION: "union", _ENUM: "enum", _ENUM64: "enum"}
 _DEEPEST = 64
+_DEEPEST_PAIR = 40  # about eleven calls each, of the thousand that Python allows
 _VOID, _BYTE = ("other", 0), ("number", 1)
 # Names of a value that only counts the others, at the end of an enum.
 _COUNT = re.compile(r"^_*(max|nr|num|n)_|_nr_|_(max|nr|num|count|cnt|last|types|nvals)$", re.IGNORECASE)
@@ -255,7 +256,9 @@ class _Comparison:
         self.before, self.after = before, after
         self.old, self.new = _aggregates(before), _aggregates(after)
         self.renamed: dict[str, str] = {}
-        self._supposed: list[tuple[Shape, Shape]] = []
+        self._supposed: dict[tuple[Shape, Shape], None] = {}
+        self._unlike: set[tuple[Shape, Shape]] = set()
+        self._depth = 0
 
     def run(self, staying: frozenset[str]) -> dict[str, str]:
         found = {}
@@ -306,12 +309,26 @@ class _Comparison:
         return self._seems_renamed(one, other) or self._supposing(one, other)
 
     def _supposing(self, one: Shape, other: Shape) -> bool:
-        """Whether two are the same if they are the same where they are found in themselves (lists)."""
-        if (one, other) in self._supposed:
+        """Whether two are the same if they are the same where they are found in themselves (lists).
+
+        What is unlike under suppositions is so without them; what is alike holds as long as they do. Types
+        that are nested too deeply count as unlike: their author can accept them.
+        """
+        pair = one, other
+        if pair in self._supposed:
             return True
-        self._supposed.append((one, other))
+        if pair in self._unlike or self._depth > _DEEPEST_PAIR:
+            return False
+        before = len(self._supposed)
+        self._supposed[pair] = None
+        self._depth += 1
         same = self._same(one, other)
-        self._supposed.pop()
+        self._depth -= 1
+        if not same:
+            self._unlike.add(pair)
+        if not same or not self._depth:
+            for later in list(self._supposed)[before:]:
+                del self._supposed[later]
         return same
 
     def _same(self, one: Shape, other: Shape) -> bool:

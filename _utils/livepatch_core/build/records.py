@@ -95,6 +95,8 @@ class RecordCopier:
             piece.name in self.extractor.included or piece.name in self.extractor.change.renewed
         ):
             return ""
+        if piece is None:
+            self.extractor.check_moved(reference.target, holder)
         name = self.extractor.change.partner[piece.name] if piece is not None else reference.target
         original = self.extractor.change.original.pieces.get(name)
         if original is not None and not original.weak:

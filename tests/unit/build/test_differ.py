@@ -593,6 +593,23 @@ def test_callback_that_is_gone_and_calls_new_code_is_refused_unless_accepted() -
     assert len(gone) == 1 and "the queue is drained before" in gone[0]
 
 
+@pytest.mark.parametrize("table", ["___ksymtab+old_api", ".export_symbol"])
+def test_export_that_is_gone_and_calls_new_code_is_refused(table: str) -> None:
+    """Since 6.4 the table is made by modpost, from what lies in .export_symbol."""
+
+    def exported(name: str, code: bytes) -> Source:
+        source = Source()
+        source.function(name, CALL, calls={1: "helper"})
+        source.function("helper", code)
+        if name == "old_api":
+            source.record(table, bytes(8), {0: name}, wide=True)
+        return source
+
+    with pytest.raises(Refused) as caught:
+        compare(exported("old_api", b"\x90\xc3"), exported("new_api", b"\xcc\xc3"))
+    assert (caught.value.refusal, caught.value.function) == (Refusal.CALLBACK_GONE, "old_api")
+
+
 def test_callback_that_is_gone_and_calls_what_is_as_it_was_is_a_warning() -> None:
     change = compare(worker("loop_workfn", b"\xc3"), worker("loop_worker_fn", b"\xc3"))
     assert [(w.notice, w.subject) for w in change.warnings] == [(Notice.FUNCTION_GONE, "loop_workfn")]

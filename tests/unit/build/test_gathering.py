@@ -144,6 +144,36 @@ def test_static_that_becomes_global_is_used_where_it_is(user: str, owner: str) -
     assert owner in job.used
 
 
+@pytest.mark.parametrize("left", ["declared", "published"])
+def test_static_that_moves_to_another_file_is_refused(left: str) -> None:
+    """What was proven of its name is the old one's address; the new one would be left out."""
+    before = calling("hidden")
+    before.function("hidden", b"\x90\xc3", local=True)
+    user = Change(difference(before.unit("fs/user.c"), calling("hidden").unit("fs/user.c")), "vmlinux")
+    kernel = Kernel({"vmlinux": image("vmlinux", KernelSymbol("hidden", "t", 0x900))})
+    taker = difference(unit("old").unit("fs/new.c"), unit("old", "hidden").unit("fs/new.c"))
+    other = Change(taker, "vmlinux") if left == "declared" else user_and_static("vmlinux", "vmlinux")[1]
+    user.difference.replaced.append("user")
+    with pytest.raises(Refused) as caught:
+        gathering(kernel, user, other).run()
+    assert (caught.value.refusal, caught.value.function) == (Refusal.SYMBOL_AMBIGUOUS, "hidden")
+    assert "takes the static hidden away" in caught.value.message
+
+
+def test_another_name_of_a_static_makes_it_no_global() -> None:
+    """MODULE_DEVICE_TABLE() gives a static table a name that only modpost looks for."""
+
+    def table(*more: str) -> Source:
+        source = Source()
+        source.data("ids", bytes(8))
+        for name in more:
+            source.alias(name, "ids")
+        return source
+
+    change = difference(table().unit(), table("__mod_of__ids_device_table").unit())
+    assert "ids" not in published(change)
+
+
 def test_static_of_a_module_that_may_be_missing_is_refused() -> None:
     with pytest.raises(Refused) as caught:
         gathering(Kernel(with_static("t")), *user_and_static("vmlinux", "isofs")).run()

@@ -379,7 +379,7 @@ def test_variables_whose_contents_go_on_being_used() -> None:
     assert kept_variables(unit(), unit(8)) == {"cpu"}
 
 
-def test_signatures() -> None:
+def test_functions_with_the_same_signature() -> None:
     """A clone of gcc's has a name that no type is known by."""
 
     def unit(given: int, name: str = "f", returns: int = 0) -> Unit:
@@ -398,3 +398,28 @@ def test_signatures() -> None:
     assert same_signatures(before, unit(0, returns=1)) == frozenset()
     assert same_signatures(unit(2), unit(3)) == frozenset()
     assert same_signatures(before, Source().unit()) == frozenset()
+
+
+def families(links: int, wide: int, target: str) -> bytes:
+    """Two families of structs, each of which points to the one before it, and something that points into one
+    of them.
+    """
+    types = Types()
+    last = {}
+    for family, kind in (("a", types.int), ("b", types.long)):
+        inner = kind
+        for number in range(links):
+            below = types.pointer(inner) if number else inner
+            fields = [(f"x{n}", below, 64 * n) for n in range(wide)]
+            inner = types.struct(f"{family}{number}", 8 * wide, fields)
+        last[family] = inner
+    types.struct("holder", 8, [("q", types.pointer(last[target]), 0)])
+    return types.bytes()
+
+
+@pytest.mark.parametrize(("links", "wide"), [(150, 1), (40, 2)])
+def test_chains_of_types_end(links: int, wide: int) -> None:
+    """Deeper than Python's stack, or with more ways through them than there is time."""
+    before, after = families(links, wide, "a"), families(links, wide, "b")
+    assert list(changed_layouts(before, after)) == ["struct holder"]
+    assert changed_layouts(before, families(links, wide, "a")) == {}
