@@ -36,7 +36,6 @@ be read or found; a call that makes no sense raises SaltInvocationError.
 
 from __future__ import annotations
 
-import dataclasses
 import logging
 from collections.abc import Mapping
 from pathlib import Path
@@ -152,8 +151,7 @@ def apply(
     """
     if level is None and approval is None:
         approval = _approval_in_pillar()
-    wish = _wish(level, reason, approval, on_stall, deadline, override, test)
-    wish = dataclasses.replace(wish, by_state=by_state is True)
+    wish = _wish(level, reason, approval, on_stall, deadline, override, test, by_state is True)
     return _act("apply", kwargs, lambda host: lastact.noted(host, wish, host_apply.apply))
 
 
@@ -695,7 +693,7 @@ def _read(path):
     return data
 
 
-def _wish(level, reason, approval, on_stall, deadline, override, test):
+def _wish(level, reason, approval, on_stall, deadline, override, test, by_state=False):
     if level is not None and type(level) is not int:
         raise SaltInvocationError(f"level is {level!r}, not an integer from 0")
     return Wish(
@@ -706,6 +704,7 @@ def _wish(level, reason, approval, on_stall, deadline, override, test):
         deadline=None if deadline is None else _checked(calls.seconds, "deadline", deadline),
         override=_checked(calls.names, "override", override),
         test=_testing(test),
+        by_state=by_state,
     )
 
 

@@ -24,3 +24,10 @@ class LivepatchError(Exception):
 
     def __str__(self) -> str:
         return f"{self.message} {self.remedy}".rstrip()
+
+
+def cause(problem: OSError | LivepatchError) -> str:
+    """Why something failed, for a sentence about a larger act: without what the error says of its own act."""
+    if isinstance(problem, OSError):
+        return problem.strerror or str(problem)
+    return str(problem.evidence.get("why", problem.message))

@@ -7,7 +7,6 @@ compared.
 from __future__ import annotations
 
 import re
-from typing import Optional
 
 from livepatch_core.build.refusals import Refusal, Refused
 from livepatch_core.build.unit import Unit
@@ -16,31 +15,25 @@ SECTION = ".BTF_ids"
 # __BTF_ID__func__vfs_truncate__81956: the last number is __COUNTER__ and the line.
 _MEMBER = re.compile(r"(__BTF_ID__(?!set8?__)\w+?__)\d+")
 
-Lists = dict[str, list[tuple[int, str]]]
-
-
-def changed_list(original: Unit, patched: Unit) -> Optional[str]:
-    """The name of a list that the patched side has and the original has not or with other members."""
-    before = _lists(original)
-    return next((name for name, members in _lists(patched).items() if before.get(name) != members), None)
-
 
 def check_lists(original: Unit, patched: Unit) -> None:
-    """Raises ``Refused`` (NEW_REGISTRATION)."""
-    name = changed_list(original, patched)
-    if name is not None:
-        raise Refused(
-            Refusal.NEW_REGISTRATION,
-            "The patch changes which BTF ids are in the list; they are filled in when the kernel is made.",
-            file=patched.path,
-            function=name,
-            remedy="Leave the list as it is in the live patch.",
-        )
+    """Raises ``Refused`` (NEW_REGISTRATION) for a list that the original has not, or with other members."""
+    before = _lists(original)
+    for name, members in _lists(patched).items():
+        if before.get(name) != members:
+            raise Refused(
+                Refusal.NEW_REGISTRATION,
+                "The patch changes which BTF ids are in the list; they are filled in when the kernel is "
+                "made.",
+                file=patched.path,
+                function=name,
+                remedy="Leave the list as it is in the live patch.",
+            )
 
 
-def _lists(unit: Unit) -> Lists:
+def _lists(unit: Unit) -> dict[str, list[tuple[int, str]]]:
     """The lists by name: where in it which id is."""
-    found: Lists = {}
+    found: dict[str, list[tuple[int, str]]] = {}
     members, start = [], 0
     for value, member, name in sorted(_symbols(unit)):
         if member:

@@ -122,9 +122,8 @@ def compile_units(
     paths = list(paths)
     groups: dict[tuple[str, str], list[str]] = {}
     for path in paths:
-        extra = generated.flags(bench.source, bench.objects, path)
+        extra = generated.prepare(bench.source, bench.objects, path, bench.compiler)
         groups.setdefault((_top(object_path(path)), extra), []).append(path)
-        generated.provide(bench.source, bench.objects, path, bench.compiler)
     errors = {}
     for (top, extra), members in groups.items():
         targets = [object_path(path)[len(top) + 1 :] for path in members]

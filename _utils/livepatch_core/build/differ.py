@@ -400,10 +400,12 @@ class _Differ:
         for piece in self.original.functions():
             if piece.name not in partners and cold_parent(piece.name) is None:
                 self.result.gone.append(piece.name)
+        if not self.result.gone:
+            return
         replaced, copied = (
             [self.found.partner[n] for n in names] for names in (self.result.replaced, self.result.copied)
         )
-        alike = same_signatures(self.original, self.patched) if self.result.gone else frozenset()
+        alike = same_signatures(self.original, self.patched)
         unlike = [name for name in replaced if name not in alike]
         reached = reached_by_old_code(self.original, self.result.gone, unlike, copied)
         for name in self.result.gone:

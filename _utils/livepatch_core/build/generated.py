@@ -57,8 +57,9 @@ def _makefiles(source: Path, path: str) -> Iterator[tuple[str, str]]:
         directory = posixpath.dirname(directory)
 
 
-def flags(source: Path, objects: Path, path: str) -> str:
-    """The compiler's flags for where the headers of ``path`` lie besides, "" if nowhere.
+def prepare(source: Path, objects: Path, path: str, compiler: str) -> str:
+    """Put the programs that write headers of ``path`` into the build directory ``objects``; the compiler's
+    flags for where its headers lie besides, "" if nowhere. Raises ``Refused`` (TOOLCHAIN).
 
     A Makefile also speaks of objects in the directories below it, and its ``subdir-ccflags-y`` of all that is
     there. Looked through after every other directory, these only give what would not be found at all.
@@ -68,17 +69,10 @@ def flags(source: Path, objects: Path, path: str) -> str:
         found.update((source / posixpath.normpath(directory + m[1]), None) for m in _OWN.finditer(text))
         if _MADE.search(text):
             found[objects / directory] = None
+        for program in _PROGRAMS:
+            if program.named.search(text) and not (objects / program.place).exists():
+                _compile(source, objects, program, compiler)
     return "".join(f" -idirafter {one}" for one in found)
-
-
-def provide(source: Path, objects: Path, path: str, compiler: str) -> None:
-    """Put the programs that the headers of ``path`` need into the build directory ``objects``. Raises
-    ``Refused`` (TOOLCHAIN).
-    """
-    texts = [text for _, text in _makefiles(source, path)]
-    for program in _PROGRAMS:
-        if any(program.named.search(text) for text in texts) and not (objects / program.place).exists():
-            _compile(source, objects, program, compiler)
 
 
 def _compile(source: Path, objects: Path, program: _Program, compiler: str) -> None:

@@ -10,13 +10,11 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
-from livepatch_core.build.special import IGNORED, INIT, TABLES
+from livepatch_core.build.special import IGNORED, INIT, TABLES, listed
 from livepatch_core.build.unit import Piece, Unit
 
 # Says that a function must not be probed or may be made to fail, or runs once and is over: no calls.
 _NO_USERS = ("_kprobe_blacklist", "_error_injection_whitelist")
-
-_EXPORTS = ".export_symbol"  # since 6.4: what modpost makes the table of exports from
 
 
 def reached_by_old_code(original: Unit, gone: Collection[str], redirected: Collection[str],
@@ -26,8 +24,6 @@ def reached_by_old_code(original: Unit, gone: Collection[str], redirected: Colle
     All names are the original's. ``redirected``: of these only those that may take other parameters.
     ``left``: changed functions that cannot be redirected; old callers go on using the old code of these.
     """
-    if not gone:
-        return {}
     taken = _taken(original)
     found = {}
     for name in gone:
@@ -43,8 +39,9 @@ def _taken(unit: Unit) -> frozenset[str]:
     """Functions whose address something holds, or that the kernel calls when the module goes."""
     found = {piece.name for piece in unit.functions() if "cleanup_module" in (piece.name, *piece.aliases)}
     for number, section in enumerate(unit.file.sections):
-        left_out = section.name in (*TABLES, *_NO_USERS) or IGNORED.search(section.name)
-        if not section.allocated or (left_out and section.name != _EXPORTS):
+        # What is ignored may register something all the same: exports, from 6.4 on (.export_symbol).
+        ignored = IGNORED.search(section.name) and listed(section.name) is None
+        if not section.allocated or ignored or section.name in (*TABLES, *_NO_USERS):
             continue
         for reference in unit.references_in(number, 0, section.size):
             piece = unit.pieces.get(reference.target)

@@ -12,11 +12,12 @@ from livepatch_core.words import Kind
 UNPROVEN_REMEDY = (
     "Load that module again as it was, or go to level 0 (livepatch.revert), then to a level built for it."
 )
-OVERSHOT_REMEDY = "Apply the level that you want."
 
 
-def failure(last: Change, after: Situation) -> tuple[Kind, str]:
-    """The sentence for a change that did not end as asked: what happened, what the kernel is, what to do."""
+def failure(last: Change, after: Situation, *, goes_on: bool = False) -> tuple[Kind, str]:
+    """The sentence for a change that did not end as asked: what happened, what the kernel is, what to do.
+    goes_on: the caller goes on to the level that was asked for.
+    """
     patch, act = last.intent.patch, last.intent.act
     who = sentence(last.stall)
     now = f"The kernel is at level {shown(after.level)} now"
@@ -27,10 +28,11 @@ def failure(last: Change, after: Situation) -> tuple[Kind, str]:
             "up, then ask again.",
         )
     if last.ending is Ending.OVERSHOT:
+        todo = "" if goes_on else " Apply the level that you want."
         return (
             Kind.STALLED,
             f"The transition of {patch} ended just before it was reversed: it was disabled instead, "
-            f"and {', '.join(last.lost)}, which it had replaced, did not come back. {now}. {OVERSHOT_REMEDY}",
+            f"and {', '.join(last.lost)}, which it had replaced, did not come back. {now}.{todo}",
         )
     if last.ending is Ending.REVERSE_STALLED:
         gone = f" {', '.join(last.lost)} is gone already and does not come back." if last.lost else ""
@@ -54,19 +56,22 @@ def failure(last: Change, after: Situation) -> tuple[Kind, str]:
             f"Somebody else took {patch} back during its transition ({act}). {now}. Find out who before "
             "asking again.",
         )
-    if after.unproven and not after.missing:
-        return Kind.DRIFT, f"{'; '.join(map(str, after.unproven))}. {now}. {UNPROVEN_REMEDY}"
-    if not after.missing:
+    return Kind.DRIFT, _unproved(patch, after, now)
+
+
+def _unproved(patch: str, after: Situation, now: str) -> str:
+    """Of a transition that has ended, but not with what was promised."""
+    if after.missing:
+        missing = ", ".join(f"{function} of {obj}" for obj, function, _ in after.missing)
         return (
-            Kind.DRIFT,
-            f"The transition of {patch} ended, but the kernel does not show it as the module that was "
-            f"loaded. {now}; livepatch.status says what is in force.",
+            f"The transition of {patch} ended, but not all that it promised is in force: {missing}. {now}; "
+            "livepatch.status says what is."
         )
-    missing = ", ".join(f"{function} of {obj}" for obj, function, _ in after.missing)
+    if after.unproven:
+        return f"{'; '.join(map(str, after.unproven))}. {now}. {UNPROVEN_REMEDY}"
     return (
-        Kind.DRIFT,
-        f"The transition of {patch} ended, but not all that it promised is in force: {missing}. {now}; "
-        "livepatch.status says what is.",
+        f"The transition of {patch} ended, but the kernel does not show it as the module that was loaded. "
+        f"{now}; livepatch.status says what is in force."
     )
 
 

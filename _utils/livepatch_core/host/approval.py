@@ -204,10 +204,10 @@ def by_state(level: int, reason: object, record: Record, build_id: str) -> tuple
 
     Raises LivepatchError (superseded) unless the host was told the same since; then nothing is held.
     """
-    target, _ = by_hand(level, reason, record, build_id)
     record = hear_state(level, reason, record)
     said, held = record.by_state, record.by_hand
     assert said is not None  # it has just been heard
+    target = Target(level, None, Source.BY_HAND, said.reason)
     if held is not None and not held.binds(build_id):
         held = None
     if said.binds(build_id) and (held is None or record.state_is_last):

@@ -151,9 +151,11 @@ def disarm_gone(host: Host, present: Collection[str]) -> None:
         pass
 
 
-def stand_down(host: Host, armed: Armed, present: Collection[str]) -> None:
-    """``armed`` is gone. What it was to replace goes on with its soak, where that is still in the kernel."""
-    if armed.replaced is not None and armed.replaced.name in present:
-        write_armed(host, armed.replaced)
-    else:
+def stand_down(host: Host, armed: Armed, present: Collection[str]) -> Armed | None:
+    """``armed`` is gone. What it was to replace goes on with its soak, where that is still in the kernel: it
+    is armed again, and returned."""
+    if armed.replaced is None or armed.replaced.name not in present:
         disarm(host)
+        return None
+    write_armed(host, armed.replaced)
+    return armed.replaced

@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from livepatch_core.errors import LivepatchError
+from livepatch_core.errors import LivepatchError, cause
 from livepatch_core.host import armed, journal
 from livepatch_core.host.context import Host
 from livepatch_core.host.intent import Act, Intent
@@ -354,7 +354,6 @@ def _overshot(intent: Intent, ending: Ending, present: set[str]) -> bool:
 
 def _unwritten(host: Host, change: Change, problem: OSError | LivepatchError) -> LivepatchError:
     intent = change.intent
-    why = problem.strerror if isinstance(problem, OSError) else problem.evidence.get("why", problem.message)
     missing = "The next act writes what is missing."
     if change.ending in (Ending.REVERSED, Ending.TAKEN_BACK):
         missing = (
@@ -363,7 +362,7 @@ def _unwritten(host: Host, change: Change, problem: OSError | LivepatchError) ->
     return LivepatchError(
         Kind.JOURNAL,
         f"The {intent.act} of patch {intent.patch} ended ({change.ending}), but the host's journal or record "
-        f"could not be written ({why}). In the kernel now: {_listed(host)}.",
+        f"could not be written ({cause(problem)}). In the kernel now: {_listed(host)}.",
         remedy=f"Make room, or see livepatch.verify. {missing}",
         changes=changes(None, None, intent.before, change.after),
     )

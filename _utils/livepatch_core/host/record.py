@@ -91,9 +91,7 @@ class Record:
     approved: Mapping[str, int] = field(default_factory=dict)  # what that approval gives each kernel build
     bounds: Mapping[str, int] = field(default_factory=dict)  # by kernel build: the level it was last told
     by_hand: ByHand | None = None
-    by_state: ByHand | None = (
-        None  # the level that a state said last, above the rev there was when it was new
-    )
+    by_state: ByHand | None = None  # what a state said last, above the rev there was when that was new
     state_is_last: bool = False  # whether nothing was said by hand since then
     loaded: tuple[Loaded, ...] = ()
     forced: tuple[Forced, ...] = ()

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from livepatch_core.errors import LivepatchError
 from livepatch_core.host import change, move, recovery
-from livepatch_core.host.account import OVERSHOT_REMEDY, account, failure, shown
+from livepatch_core.host.account import account, failure, shown
 from livepatch_core.host.approval import Source, authority, by_hand
 from livepatch_core.host.context import Host
 from livepatch_core.host.intent import Act
@@ -66,22 +66,23 @@ def locked(host: Host, wish: Wish) -> Outcome:
     try:
         reversed_ = _reverse_running(host, wish)
     except change.EndedFirst:  # who named no level wanted the one from before, which nobody can name now
-        if wish.level is None and wish.approval is None:
+        if not _goes_on(wish):
             raise
         reversed_ = None
-    unsaid = wish.level is None and wish.approval is None
     if reversed_ is None:
-        return move.locked(host, dataclasses.replace(wish, level=0) if unsaid else wish)
-    overshot = reversed_.details.get("ending") == change.Ending.OVERSHOT
-    if unsaid or not (reversed_.result is True or overshot):
+        return move.locked(host, wish if _goes_on(wish) else dataclasses.replace(wish, level=0))
+    out = reversed_.result is True or reversed_.details.get("ending") == change.Ending.OVERSHOT
+    if not (out and _goes_on(wish)):
         return reversed_
-    if overshot:
-        said = reversed_.comment.replace(f" {OVERSHOT_REMEDY}", "")  # it is what follows
-        reversed_ = dataclasses.replace(reversed_, comment=said)
     try:
         return _joined(reversed_, move.locked(host, wish))
     except LivepatchError as error:  # what it says of the kernel begins with the reversed transition
         return _joined(reversed_, refused(error))
+
+
+def _goes_on(wish: Wish) -> bool:
+    """Whether the host goes to a level that was named, once nothing is in transition."""
+    return wish.level is not None or wish.approval is not None
 
 
 def _reverse_running(host: Host, wish: Wish) -> Outcome | None:
@@ -149,7 +150,7 @@ def _reverse(host: Host, wish: Wish, record: Record, running: _Running) -> Outco
             f"the kernel is at level {shown(after.level)}."
         )
         return Outcome(True, comment, changes=changed, details=details)
-    kind, comment = failure(done, after)
+    kind, comment = failure(done, after, goes_on=_goes_on(wish))
     if done.ending is change.Ending.IN_TRANSITION:
         kind = Kind.REVERSE_STALLED
     return Outcome(False, comment, kind, changed, details)
@@ -165,7 +166,7 @@ def _predicted(host: Host, wish: Wish, record: Record, running: _Running) -> Out
         f"{shown(level)} again.",
         changes=changes(running.situation.level, level, before, running.names_after),
     )
-    if wish.level is None and wish.approval is None:
+    if not _goes_on(wish):
         return back
     target, accepted = move.aim(host, wish, record, running.kernel)
     try:

@@ -96,8 +96,9 @@ def _gone(host: Host, found: Armed) -> Outcome:
     with exclusive(host.settings.lock_file, SOAK):
         if _still(host, found) is None or _state(host, found) is not None:
             return _overtaken(found)
-        armed.stand_down(host, found, {patch.name for patch in read_patches(host.roots)})
-    return Outcome(True, f"{found.name} is no longer in the kernel: disarmed.")
+        again = armed.stand_down(host, found, {patch.name for patch in read_patches(host.roots)})
+    rest = f" {again.name}, which it was to replace, goes on with its soak." if again else ""
+    return Outcome(True, f"{found.name} is no longer in the kernel: disarmed.{rest}")
 
 
 def _not_in_force(host: Host, found: Armed, state: PatchState) -> Outcome:

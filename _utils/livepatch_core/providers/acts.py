@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
 from typing import Any
 
-from livepatch_core.errors import LivepatchError
+from livepatch_core.errors import LivepatchError, cause
 from livepatch_core.host import journal
 from livepatch_core.host.context import Host
 from livepatch_core.host.lock import exclusive
@@ -87,10 +87,10 @@ def _write_journal(host: Host, order: Order, what: str, began: str, outcome: Out
 
 
 def _unwritten(outcome: Outcome, problem: OSError | LivepatchError) -> LivepatchError:
-    why = problem.strerror if isinstance(problem, OSError) else problem.evidence.get("why", problem.message)
     return LivepatchError(
         Kind.JOURNAL,
-        f"{outcome.comment} But that could not be written into the host's journal or record ({why}).",
+        f"{outcome.comment} But that could not be written into the host's journal or record "
+        f"({cause(problem)}).",
         remedy="Make room, or see livepatch.verify; keep this answer, livepatch.history may lack the act.",
         changes=outcome.changes,
     )

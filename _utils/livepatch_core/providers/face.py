@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from livepatch_core.errors import LivepatchError
+from livepatch_core.errors import LivepatchError, cause
 from livepatch_core.host.outcome import Outcome
 from livepatch_core.host.programs import ACT_SECONDS, QUESTION_SECONDS, Run, Said, run
 from livepatch_core.host.status import Klp
@@ -63,11 +63,13 @@ def others(found: Mapping[str, Found]) -> list[dict[str, Any]]:
     return [{"provider": name, **one.document()} for name, one in found.items()]
 
 
+_IN_FORCE = (Verdict.PATCHED, Verdict.PATCHING, Verdict.STALLED, Verdict.REVERTING)
+_AT_WORK = (*_IN_FORCE, Verdict.UNKNOWN)
+
+
 def conflicts(klp: Klp, found: Mapping[str, Found], managers: Iterable[str] = ()) -> list[str]:
     """Sentences about systems that must not be mixed. Pure. managers: of kernel/environment.py."""
-    active = sorted(
-        name for name, one in found.items() if one.verdict in _IN_FORCE or one.verdict is Verdict.UNKNOWN
-    )
+    active = sorted(name for name, one in found.items() if one.verdict in _AT_WORK)
     # Canonical's patches are what klp shows as well: beside it klp is one more system only with ours there.
     # A client that cannot say has none in the kernel if all that klp shows is ours.
     client = found.get(Provider.CANONICAL)
@@ -86,7 +88,7 @@ def conflicts(klp: Klp, found: Mapping[str, Found], managers: Iterable[str] = ()
 
 def refuse_mixing(site: Site, provider: str) -> None:
     """KernelCare and anything else must not be brought into one kernel. Raises LivepatchError (conflict)."""
-    at_work = {name for name, one in statuses(site).items() if one.verdict in (*_IN_FORCE, Verdict.UNKNOWN)}
+    at_work = {name for name, one in statuses(site).items() if one.verdict in _AT_WORK}
     if provider == Provider.KERNELCARE:
         klp = {f"patch {one.name} of the kernel's own livepatch" for one in read_patches(site.roots)}
         others = at_work - {str(Provider.KERNELCARE)} | klp
@@ -100,9 +102,6 @@ def refuse_mixing(site: Site, provider: str) -> None:
             f"{provider} was not asked for anything; nothing was changed.",
             remedy="Take that out first (a level: livepatch.revert), then ask again.",
         )
-
-
-_IN_FORCE = (Verdict.PATCHED, Verdict.PATCHING, Verdict.STALLED, Verdict.REVERTING)
 
 
 def apply(site: Site, provider: str) -> Outcome:
@@ -227,8 +226,10 @@ def _revert_kgraft(site: Site) -> Outcome:
     changes = {"provider": {"old": _core(before), "new": _core(after)}}
     if stopped is None:
         return Outcome(True, f"kGraft: {after.reason}.", changes=changes)
-    why = stopped.message.replace("nothing was changed", "nothing more was changed")
-    text = f"kGraft began to revert {', '.join(begun)}. Then: {why} {after.reason}. {stopped.remedy}"
+    text = (
+        f"kGraft began to revert {', '.join(begun)}. Then: {cause(stopped)}; nothing more was changed. "
+        f"{after.reason}. {stopped.remedy}"
+    )
     return Outcome(False, text, stopped.kind, changes)
 
 

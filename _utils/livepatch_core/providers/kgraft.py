@@ -94,15 +94,18 @@ def revert(roots: Roots, patch: str) -> None:
     """
     base = directory(roots)
     if patch not in _patches(base):
-        raise LivepatchError(Kind.ARGUMENT, f"There is no kGraft patch {patch}; nothing was changed.")
+        why = f"There is no kGraft patch {patch}"
+        raise LivepatchError(Kind.ARGUMENT, f"{why}; nothing was changed.", why=why)
     try:
         (base / patch / "revert").write_text("1")
     except OSError as problem:
         busy = read_flag(base / "in_progress")
+        why = f"kGraft did not revert {patch} ({problem.strerror})"
         raise LivepatchError(
             Kind.BUSY if busy else Kind.INTERNAL,
-            f"kGraft did not revert {patch} ({problem.strerror}); nothing was changed.",
+            f"{why}; nothing was changed.",
             remedy="Wait until no task is left to move (kgr status).",
+            why=why,
         ) from problem
 
 

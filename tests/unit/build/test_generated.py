@@ -51,10 +51,10 @@ def write(tree: Path, path: str, text: str = "") -> None:
         ),
     ],
 )
-def test_flags(tmp_path: Path, makefiles: dict[str, str], found: list[str]) -> None:
+def test_flags(tmp_path: Path, compiler: str, makefiles: dict[str, str], found: list[str]) -> None:
     for path, text in makefiles.items():
         write(tmp_path / "source", path, text)
-    flags = generated.flags(tmp_path / "source", tmp_path / "objects", "drivers/a/b/c.c")
+    flags = generated.prepare(tmp_path / "source", tmp_path / "objects", "drivers/a/b/c.c", compiler)
     assert flags.split() == [word for one in found for word in ("-idirafter", str(tmp_path / one))]
 
 
@@ -76,7 +76,7 @@ def test_the_kbuild_tree_is_only_read(tmp_path: Path, compiler: str, deepest: st
     (objects / "scripts").symlink_to(kbuild / "scripts")
     write(source, "security/selinux/Makefile", NEEDS_FLASK)
     before = sorted(kbuild.rglob("*"))
-    generated.provide(source, objects, "security/selinux/ss/services.c", compiler)
+    generated.prepare(source, objects, "security/selinux/ss/services.c", compiler)
     assert (objects / GENHEADERS).read_text() == "made\n"
     assert (objects / deepest / "beside").exists()
     assert sorted(kbuild.rglob("*")) == before
@@ -95,7 +95,7 @@ def test_only_the_programs_that_are_needed(
     tmp_path: Path, compiler: str, makefile: str, programs: list[str]
 ) -> None:
     write(tmp_path / "source", "fs/a/Makefile", makefile)
-    generated.provide(tmp_path / "source", tmp_path / "objects", "fs/a/c.c", compiler)
+    generated.prepare(tmp_path / "source", tmp_path / "objects", "fs/a/c.c", compiler)
     objects = tmp_path / "objects"
     assert [str(p.relative_to(objects)) for p in objects.glob("**/*") if p.is_file()] == programs
 
@@ -104,6 +104,6 @@ def test_a_program_that_does_not_compile(tmp_path: Path) -> None:
     write(tmp_path / "source", "fs/a/Makefile", "$(obj)/c.o: $(obj)/c.asn1.h\n")
     (tmp_path / "objects").mkdir()
     with pytest.raises(Refused) as refused:
-        generated.provide(tmp_path / "source", tmp_path / "objects", "fs/a/c.c", "false")
+        generated.prepare(tmp_path / "source", tmp_path / "objects", "fs/a/c.c", "false")
     assert refused.value.refusal is Refusal.TOOLCHAIN
     assert refused.value.file == "scripts/asn1_compiler.c"

@@ -134,7 +134,7 @@ def test_a_level_whose_load_was_cut_short_leaves_the_soak_of_the_one_in_force(
     assert found is not None
     assert (found.name, found.replaced) == ("lp_2", before)
     if who == "the timer":
-        soak.tick(placed.host)
+        assert "lp_1, which it was to replace, goes on with its soak" in soak.tick(placed.host).comment
     else:
         assert placed.apply(approval=placed.approval(1, 1)).result is True
     assert armed.read_armed(placed.host) == before

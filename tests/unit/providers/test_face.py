@@ -183,15 +183,11 @@ def test_a_kgraft_patch_that_has_to_wait_for_the_one_before(
         (base / name).mkdir(parents=True)
         (base / name / "state").write_text(said.KGRAFT_STATE)
     (base / "in_progress").write_text("0\n")
-    real, begun = face.kgraft.revert, list[str]()
+    (base / f"kgraft_patch_{2 if first else 1}" / "revert").mkdir()  # cannot be written, as while it is busy
+    real = face.kgraft.revert
 
     def revert(roots: Roots, patch: str) -> None:
-        if first or begun:
-            raise LivepatchError(
-                Kind.BUSY, f"kGraft did not revert {patch}; nothing was changed.", remedy="Wait."
-            )
         real(roots, patch)
-        begun.append(patch)
         (base / "in_progress").write_text("1\n")
 
     monkeypatch.setattr(face.kgraft, "revert", revert)
@@ -201,9 +197,8 @@ def test_a_kgraft_patch_that_has_to_wait_for_the_one_before(
         return
     done = face.revert(host.site, "kgraft")
     assert (done.result, done.kind) == (False, Kind.BUSY)
-    assert "began to revert kgraft_patch_2. Then: kGraft did not revert kgraft_patch_1; nothing more was" in (
-        done.comment
-    )
+    assert "began to revert kgraft_patch_2. Then: kGraft did not revert kgraft_patch_1 (" in done.comment
+    assert "); nothing more was changed. " in done.comment and "nothing was changed" not in done.comment
     assert done.changes["provider"]["old"]["verdict"] == "patched"
     assert done.changes["provider"]["new"]["verdict"] == "patching"
 
