@@ -30,8 +30,8 @@ from lab import host
 from livepatch_core.build import compile as compiling
 from livepatch_core.build import patchset, tree
 from livepatch_core.build.builder import FAN_OUT, Options, build
+from livepatch_core.build.case import Difference
 from livepatch_core.build.compile import Compiled
-from livepatch_core.build.differ import Difference
 from livepatch_core.build.objectfile import (
     SHN_UNDEF,
     STB_GLOBAL,

@@ -6,31 +6,30 @@ an alias a function of its own.
 
 from __future__ import annotations
 
-from collections.abc import Collection
-
-from livepatch_core.build.equality import Comparer
+from livepatch_core.build.case import Case
 from livepatch_core.build.refusals import Refusal, Refused
 from livepatch_core.build.unit import Piece, Unit, is_numbered
 
 
-def check_aliases(original: Unit, patched: Unit, changed: Collection[str], comparer: Comparer) -> None:
+def check(case: Case) -> None:
     """Raises ``Refused`` (SYMBOL_AMBIGUOUS) where names that were one function are several, or the other way
     round, and one of them changes.
     """
+    changed = set(case.result.changed)
     sharers: dict[str, list[str]] = {}
-    for piece in patched.functions():
-        for other in _originals(original, piece):
+    for piece in case.patched.functions():
+        for other in _originals(case.original, piece):
             sharers.setdefault(other.name, []).append(piece.name)
     for names in sharers.values():
-        if len(names) > 1 and not set(names).isdisjoint(changed):
-            raise _shared(patched, names, "one function in the running kernel and several in the patch")
-    for piece in patched.functions():
-        others = _originals(original, piece)
+        if len(names) > 1 and not changed.isdisjoint(names):
+            raise _shared(case, names, "one function in the running kernel and several in the patch")
+    for piece in case.patched.functions():
+        others = _originals(case.original, piece)
         if len(others) < 2:
             continue
-        if piece.name in changed or not all(comparer.functions_equal(piece, o) for o in others):
+        if piece.name in changed or not all(case.comparer.functions_equal(piece, o) for o in others):
             names = [other.name for other in others]
-            raise _shared(patched, names, "several functions in the running kernel and one in the patch")
+            raise _shared(case, names, "several functions in the running kernel and one in the patch")
 
 
 def _originals(original: Unit, piece: Piece) -> list[Piece]:
@@ -40,11 +39,10 @@ def _originals(original: Unit, piece: Piece) -> list[Piece]:
     return list({other.name: other for other in found if other is not None and other.function}.values())
 
 
-def _shared(patched: Unit, names: list[str], what: str) -> Refused:
-    return Refused(
+def _shared(case: Case, names: list[str], what: str) -> Refused:
+    return case.refuse(
         Refusal.SYMBOL_AMBIGUOUS,
+        names[0],
         f"{' and '.join(names)} are {what}; a redirect would send callers of one to the other.",
-        file=patched.path,
-        function=names[0],
-        remedy="Make the change in their callers.",
+        "Make the change in their callers.",
     )

@@ -12,8 +12,9 @@ from pathlib import Path
 
 from livepatch_core.build import kmod
 from livepatch_core.build.btfids import check_lists
+from livepatch_core.build.case import Difference
 from livepatch_core.build.compile import Bench
-from livepatch_core.build.differ import Difference, difference
+from livepatch_core.build.differ import difference
 from livepatch_core.build.extract import Extracted
 from livepatch_core.build.gathering import Gathering, new_globals, published
 from livepatch_core.build.hooks import declared_hooks, declared_states

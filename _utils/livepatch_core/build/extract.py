@@ -13,8 +13,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Optional
 
+from livepatch_core.build.case import Difference, cold_parent
 from livepatch_core.build.cover import text_of
-from livepatch_core.build.differ import Difference, cold_parent
 from livepatch_core.build.equality import auxiliary_span
 from livepatch_core.build.hooks import declared_hooks
 from livepatch_core.build.locate import Proof

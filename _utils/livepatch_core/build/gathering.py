@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from livepatch_core.build.differ import Difference
+from livepatch_core.build.case import Difference
 from livepatch_core.build.extract import Extracted, extract
 from livepatch_core.build.hooks import declared_hooks, declared_states
 from livepatch_core.build.kernelimages import Kernel

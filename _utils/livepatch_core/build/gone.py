@@ -10,6 +10,9 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
+from livepatch_core.build.case import Case, cold_parent
+from livepatch_core.build.layout import same_signatures
+from livepatch_core.build.refusals import Notice, Refusal
 from livepatch_core.build.special import IGNORED, INIT, TABLES, listed
 from livepatch_core.build.unit import Piece, Unit
 
@@ -17,7 +20,42 @@ from livepatch_core.build.unit import Piece, Unit
 _NO_USERS = ("_kprobe_blacklist", "_error_injection_whitelist")
 
 
-def reached_by_old_code(original: Unit, gone: Collection[str], redirected: Collection[str],
+def report(case: Case) -> None:
+    """Lists and warns of vanished functions; raises ``Refused`` (CALLBACK_GONE), see above."""
+    partners = case.found.taken()
+    for piece in case.original.functions():
+        if piece.name not in partners and cold_parent(piece.name) is None:
+            case.result.gone.append(piece.name)
+    if not case.result.gone:
+        return
+    replaced, copied = (
+        [case.found.partner[n] for n in names] for names in (case.result.replaced, case.result.copied)
+    )
+    alike = same_signatures(case.original, case.patched)
+    unlike = [name for name in replaced if name not in alike]
+    reached = _reached_by_old_code(case.original, case.result.gone, unlike, copied)
+    for name in case.result.gone:
+        why = f"; accepted: {_accepted(case, name, reached[name])}" if name in reached else "."
+        text = f"{name} no longer exists in the patched file; its old code stays in the kernel"
+        case.result.warn(Notice.FUNCTION_GONE, name, text + why)
+
+
+def _accepted(case: Case, name: str, target: str) -> str:
+    """The author's reason why old code may meet the new one."""
+    why = case.accept.get(f"gone:{name}")
+    if why is None:
+        raise case.refuse(
+            Refusal.CALLBACK_GONE,
+            name,
+            f"The patch takes the function away, but the running kernel may hold its address (a timer, a "
+            f"work item, an export), and its old code would call the new {target}.",
+            f"Keep a function of that name, or accept 'gone:{name}' with the reason why nothing calls it "
+            f"any more, or why it may call the new {target}.",
+        )
+    return why
+
+
+def _reached_by_old_code(original: Unit, gone: Collection[str], redirected: Collection[str],
                         left: Collection[str]) -> dict[str, str]:  # fmt: skip
     """Vanished functions that may still be called -> the redirected function that their old code reaches.
 

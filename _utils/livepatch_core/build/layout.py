@@ -10,199 +10,16 @@ variables and of its functions' arguments, but not those of variables inside of 
 from __future__ import annotations
 
 import re
-import struct
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, NamedTuple, Optional, Union
+from collections.abc import Iterator, Mapping
+from typing import Any, NamedTuple, Optional
 
-from livepatch_core.build.refusals import Refusal, Refused
+from livepatch_core.build.btf import DEEPEST, Aggregate, Member, Shape, Types, unreadable
 from livepatch_core.build.unit import Unit, is_numbered
 
-_INT, _PTR, _ARRAY, _STRUCT, _UNION, _ENUM, _FWD, _TYPEDEF = 1, 2, 3, 4, 5, 6, 7, 8
-_QUALIFIERS = frozenset({9, 10, 11, 18})  # volatile, const, restrict, type tag
-_FUNC, _FUNC_PROTO, _VAR, _DATASEC, _FLOAT, _DECL_TAG, _ENUM64 = 12, 13, 14, 15, 16, 17, 19
-# Bytes after the 12 of struct btf_type: fixed, and for each of its vlen members.
-_EXTRA = {
-    _INT: (4, 0),
-    _ARRAY: (12, 0),
-    _STRUCT: (0, 12),
-    _UNION: (0, 12),
-    _ENUM: (0, 8),
-    _FUNC_PROTO: (0, 8),
-    _VAR: (4, 0),
-    _DATASEC: (0, 12),
-    _DECL_TAG: (4, 0),
-    _ENUM64: (0, 12),
-}
-_ENUMS = frozenset({_ENUM, _ENUM64})
-_WORDS = {_STRUCT: "struct", _UNION: "union", _ENUM: "enum", _ENUM64: "enum"}
-_DEEPEST = 64
 _DEEPEST_PAIR = 40  # about eleven calls each, of the thousand that Python allows
 _VOID, _BYTE = ("other", 0), ("number", 1)
 # Names of a value that only counts the others, at the end of an enum.
 _COUNT = re.compile(r"^_*(max|nr|num|n)_|_nr_|_(max|nr|num|count|cnt|last|types|nvals)$", re.IGNORECASE)
-
-# The label of a type that has one; an Aggregate without; or what C makes others of, as a word and its parts.
-Shape = Union[str, "Aggregate", tuple[Any, ...]]
-
-
-class _Type(NamedTuple):
-    kind: int
-    name: str
-    flag: bool
-    value: int  # size in bytes, or the number of the type it refers to
-    extra: bytes
-
-
-class Member(NamedTuple):
-    """``offset`` in bits; ``bits`` is 0 for anything but a bit-field."""
-
-    name: str
-    offset: int
-    bits: int
-    shape: Shape
-
-
-@dataclass(frozen=True)
-class Aggregate:
-    """A struct or union with its size in bytes."""
-
-    size: int
-    members: tuple[Member, ...]
-
-
-def _bad() -> Refused:
-    return Refused(
-        Refusal.OBJECT_FORMAT, "The compiler's type information cannot be read.", remedy="Report this diff."
-    )
-
-
-def _text(text: bytes, offset: int) -> str:
-    return text[offset : text.find(b"\0", offset)].decode("latin-1") if offset < len(text) else ""
-
-
-def _read_types(btf: bytes) -> tuple[list[_Type], bytes]:
-    """All types by number, and the table that the names of their members lie in."""
-    if len(btf) < 24:
-        raise _bad()
-    magic, _version, _flags, header, type_at, type_size, text_at, text_size = struct.unpack_from(
-        "<HBBIIIII", btf
-    )
-    types_start, text = header + type_at, btf[header + text_at : header + text_at + text_size]
-    if magic != 0xEB9F or types_start + type_size > len(btf):
-        raise _bad()
-    position, end, types = types_start, types_start + type_size, [_Type(0, "void", False, 0, b"")]
-    while position + 12 <= end:
-        name_at, info, value = struct.unpack_from("<III", btf, position)
-        kind, count = info >> 24 & 0x1F, info & 0xFFFF
-        fixed, each = _EXTRA.get(kind, (0, 0))
-        extra = btf[position + 12 : position + 12 + fixed + each * count]
-        types.append(_Type(kind, _text(text, name_at), bool(info >> 31), value, extra))
-        position += 12 + len(extra)
-    return types, text
-
-
-class _Shapes:
-    """What a type looks like in memory, without what does not matter for that."""
-
-    def __init__(self, types: list[_Type], text: bytes) -> None:
-        self.types, self.text = types, text
-
-    def plain(self, number: int) -> tuple[_Type, str]:
-        """The type below typedefs and qualifiers, and the name of the last typedef."""
-        alias = ""
-        for _ in range(_DEEPEST):
-            if number >= len(self.types):
-                raise _bad()
-            found = self.types[number]
-            if found.kind != _TYPEDEF and found.kind not in _QUALIFIERS:
-                return found, alias
-            alias = found.name if found.kind == _TYPEDEF else alias
-            number = found.value
-        raise _bad()
-
-    def shape(self, number: int, depth: int = 0) -> Shape:
-        found, alias = self.plain(number)
-        if depth > _DEEPEST:
-            raise _bad()
-        if found.kind == _PTR:
-            return ("pointer", self.shape(found.value, depth + 1))
-        if found.kind == _FUNC_PROTO:
-            return self._signature(found, depth + 1)
-        if found.kind == _ARRAY:
-            element, _, count = struct.unpack("<III", found.extra)
-            return ("array", count, self.shape(element, depth + 1))
-        if found.kind in (_STRUCT, _UNION):
-            name = label(found, alias)
-            return name or Aggregate(found.value, self.members(found, depth + 1))
-        if found.kind == _FWD:
-            return f"{'union' if found.flag else 'struct'} {found.name}"
-        if found.kind in (_INT, _ENUM, _ENUM64, _FLOAT):
-            return ("number", found.value)
-        return ("other", found.kind)
-
-    def _signature(self, found: _Type, depth: int) -> Shape:
-        """What a function returns and takes: one that was registered before is called with it."""
-        given = [number for _, number in struct.iter_unpack("<II", found.extra)]
-        return ("function", *(self.shape(number, depth) for number in (found.value, *given)))
-
-    def members(self, found: _Type, depth: int = 0) -> tuple[Member, ...]:
-        members = []
-        for name_at, number, offset in struct.iter_unpack("<III", found.extra):
-            bits = offset >> 24 if found.flag else 0
-            place = offset & 0xFFFFFF if found.flag else offset
-            members.append(Member(_text(self.text, name_at), place, bits, self.shape(number, depth)))
-        return tuple(members)
-
-    def of_kind(self, kind: int) -> dict[str, Shape]:
-        """Shapes of the variables or functions of the unit."""
-        return {one.name: self.shape(one.value) for one in self.types if one.kind == kind}
-
-    def labelled(self) -> Iterator[tuple[str, _Type]]:
-        """Every struct, union and enum by its C name (``struct foo``; of one without a name, its typedef or
-        variable); "" for an enum that has none of these.
-        """
-        named = set()
-        for item in self.types:
-            if item.kind in (_TYPEDEF, _VAR):
-                below = self._below(item.value, through=() if item.kind == _TYPEDEF else (_PTR, _ARRAY))
-                if self.types[below].kind in _WORDS and not self.types[below].name:
-                    named.add(below)
-                    yield item.name, self.types[below]
-        for number, item in enumerate(self.types):
-            if item.kind in _WORDS and (item.name or (item.kind in _ENUMS and number not in named)):
-                yield label(item), item
-
-    def _below(self, number: int, through: Sequence[int]) -> int:
-        """The type below qualifiers and the given kinds, but not below typedefs."""
-        for _ in range(_DEEPEST):
-            if number >= len(self.types):
-                raise _bad()
-            found = self.types[number]
-            if found.kind not in _QUALIFIERS and found.kind not in through:
-                return number
-            is_array = found.kind == _ARRAY
-            number = struct.unpack("<III", found.extra)[0] if is_array else found.value
-        raise _bad()
-
-
-def label(item: _Type, alias: str = "") -> str:
-    """What C calls a type: by its tag, or else by the typedef that it is behind."""
-    return f"{_WORDS[item.kind]} {item.name}" if item.name else alias
-
-
-def _aggregates(shapes: _Shapes) -> dict[str, Aggregate]:
-    """Every struct and union of a unit that has a name.
-
-    A name that a unit defines twice (in two functions) is left out: which is which cannot be told.
-    """
-    found: dict[str, Aggregate] = {}
-    twice = set()
-    for name, item in shapes.labelled():
-        if item.kind not in _ENUMS:
-            twice |= {name} & found.keys()
-            found[name] = Aggregate(item.value, shapes.members(item))
-    return {name: aggregate for name, aggregate in found.items() if name not in twice}
 
 
 class _Enumerator(NamedTuple):
@@ -213,14 +30,13 @@ class _Enumerator(NamedTuple):
     enum: str
 
 
-def _enumerators(shapes: _Shapes) -> dict[str, _Enumerator]:
+def _enumerators(types: Types) -> dict[str, _Enumerator]:
     """Every value of every enum by its name, but for a constant that an enum without a name is for, and for
     names that a unit defines twice.
     """
     found: dict[str, _Enumerator] = {}
     twice = set()
-    for enum, item in shapes.labelled():
-        values = _values(item, shapes.text) if item.kind in _ENUMS else {}
+    for enum, values in types.enums():
         last = max(values.values(), default=0)
         for name, value in values.items() if enum or len(values) > 1 else ():
             # NAME_MAX = __NAME_MAX - 1 is the last one's value once more.
@@ -228,12 +44,6 @@ def _enumerators(shapes: _Shapes) -> dict[str, _Enumerator]:
             one = _Enumerator(value, counts, enum or f"enum of {next(iter(values))}")
             twice |= {name} if found.setdefault(name, one).value != value else set()
     return {name: one for name, one in found.items() if name not in twice}
-
-
-def _values(item: _Type, text: bytes) -> dict[str, int]:
-    if item.kind == _ENUM:
-        return {_text(text, n): v for n, v in struct.iter_unpack("<Ii", item.extra)}
-    return {_text(text, n): high << 32 | low for n, low, high in struct.iter_unpack("<III", item.extra)}
 
 
 def _changed_enums(old: dict[str, _Enumerator], new: dict[str, _Enumerator]) -> dict[str, str]:
@@ -252,9 +62,9 @@ class _Comparison:
     ``renamed``: a type that only the first has -> the one that seems to be the same in the second.
     """
 
-    def __init__(self, before: _Shapes, after: _Shapes) -> None:
+    def __init__(self, before: Types, after: Types) -> None:
         self.before, self.after = before, after
-        self.old, self.new = _aggregates(before), _aggregates(after)
+        self.old, self.new = before.aggregates(), after.aggregates()
         self.renamed: dict[str, str] = {}
         self._supposed: dict[tuple[Shape, Shape], None] = {}
         self._unlike: set[tuple[Shape, Shape]] = set()
@@ -266,10 +76,11 @@ class _Comparison:
             why = self.change(self.old[name], self.new[name])
             if why is not None:
                 found[name] = why
-        for name, one, other in self._both(_VAR):
+        for name, one, other in _both(self.before.variables(), self.after.variables()):
             if name in staying and not self.holds_the_same(_element(one), _element(other)):
                 found.setdefault(name, "it is a variable of another type")
-        for _, one, other in self._both(_FUNC):  # another argument is as good, another name says something
+        # Another argument is as good; another name of its type says something.
+        for _, one, other in _both(self.before.functions(), self.after.functions()):
             for parameters in zip(one[1:], other[1:]):
                 self.alike(*parameters)
         compared = 0
@@ -280,10 +91,6 @@ class _Comparison:
                 found[name] = f"it is {another} in the patch, and {why}"
             compared += 1
         return found
-
-    def _both(self, kind: int) -> Iterator[tuple[str, Any, Any]]:
-        old, new = self.before.of_kind(kind), self.after.of_kind(kind)
-        return ((name, shape, new[name]) for name, shape in old.items() if name in new)
 
     def change(self, before: Aggregate, after: Aggregate) -> Optional[str]:
         """What is different, or None."""
@@ -376,6 +183,10 @@ class _Comparison:
         return self.renamed.setdefault(one, other) == other
 
 
+def _both(old: dict[str, Any], new: dict[str, Any]) -> Iterator[tuple[str, Any, Any]]:
+    return ((name, shape, new[name]) for name, shape in old.items() if name in new)
+
+
 def _element(shape: Shape) -> Shape:
     """What a variable is made of: of an array the size says how many, and a declaration need not."""
     return shape[2] if isinstance(shape, tuple) and shape[0] == "array" else shape
@@ -385,7 +196,7 @@ def _core(shape: Shape, known: Mapping[str, Aggregate]) -> Shape:
     """What is left without names and without what only wraps one member (atomic_t, spinlock_t); the label of
     a type that the unit does not define.
     """
-    for _ in range(_DEEPEST):
+    for _ in range(DEEPEST):
         whole = known.get(shape, shape) if isinstance(shape, str) else shape
         if not isinstance(whole, Aggregate):
             return whole
@@ -393,7 +204,7 @@ def _core(shape: Shape, known: Mapping[str, Aggregate]) -> Shape:
         if only is None or only.bits or _size(only.shape, known) != whole.size:
             return whole
         shape = only.shape
-    raise _bad()
+    raise unreadable()
 
 
 def _size(shape: Shape, known: Mapping[str, Aggregate]) -> int:
@@ -417,7 +228,7 @@ def changed_layouts(before: bytes, after: bytes, staying: frozenset[str] = froze
     """
     if before == after:
         return {}
-    one, other = _Shapes(*_read_types(before)), _Shapes(*_read_types(after))
+    one, other = Types(before), Types(after)
     found = _changed_enums(_enumerators(one), _enumerators(other))
     found.update(_Comparison(one, other).run(staying))
     return dict(sorted(found.items()))
@@ -428,7 +239,7 @@ def same_signatures(original: Unit, patched: Unit) -> frozenset[str]:
     one with other parameters (``.isra.0``) has another name and is none of them.
     """
     known = [unit.file.section(".BTF") for unit in (original, patched)]
-    old, new = (_Shapes(*_read_types(s.data)).of_kind(_FUNC) if s is not None else {} for s in known)
+    old, new = (Types(section.data).functions() if section is not None else {} for section in known)
     return frozenset(name for name, shape in old.items() if new.get(name) == shape)
 
 

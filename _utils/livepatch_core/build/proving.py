@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from livepatch_core.build import compile as compiling
+from livepatch_core.build.case import Difference
 from livepatch_core.build.compile import Bench, Complaint
-from livepatch_core.build.differ import Difference
 from livepatch_core.build.kernelimages import Kernel
 from livepatch_core.build.locate import Proof, locate
 from livepatch_core.build.objectfile import read_object

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from livepatch_core.build.builder import Built
-from livepatch_core.build.differ import Difference
+from livepatch_core.build.case import Difference
 from livepatch_core.build.extract import Extracted
 from livepatch_core.build.refusals import Refused
 

@@ -131,3 +131,12 @@ def is_unknown(name: str) -> bool:
 def registration(name: str) -> Optional[Refusal]:
     """The refusal for a new record in the section ``name``, or None for an ordinary section."""
     return Refusal.NEW_REGISTRATION if is_unknown(name) else listed(name)
+
+
+def is_record(section: str) -> bool:
+    return (
+        section in TABLES
+        or registration(section) is not None
+        or section.startswith("__dyndbg")
+        or bool(IGNORED.search(section))
+    )

@@ -8,7 +8,9 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from livepatch_core.build.equality import Comparer, masked, reference_spans
+from livepatch_core.build.case import Case
+from livepatch_core.build.equality import masked, reference_spans
+from livepatch_core.build.refusals import Refusal
 from livepatch_core.build.special import AUXILIARY, INIT, REPLACEMENT
 from livepatch_core.build.unit import Reference, Unit
 
@@ -43,13 +45,18 @@ def _code(unit: Unit, section: int, start: int, end: int) -> Code:
     return (found[1] if found else data), references
 
 
-def changed_outside(original: Unit, patched: Unit, comparer: Comparer) -> tuple[str, str] | None:
-    """The (section, label) of code outside of all functions that both versions have and not equally."""
-    before = dict(_gaps(original))
-    for key, (code, references) in _gaps(patched):
-        known = before.get(key)
-        if known is not None and not (
-            code == known[0] and comparer.references_equal(references, known[1], (None, None))
-        ):
-            return key
-    return None
+def check(case: Case) -> None:
+    """Raises ``Refused`` (NOTRACE) where both versions have code outside of functions, and not equally."""
+    before = dict(_gaps(case.original))
+    for (section, label), (code, references) in _gaps(case.patched):
+        known = before.get((section, label))
+        if known is None:
+            continue
+        if code != known[0] or not case.comparer.references_equal(references, known[1], (None, None)):
+            raise case.refuse(
+                Refusal.NOTRACE,
+                label or section,
+                "The patch changes assembler code there that is no function of its own, so it cannot be "
+                "redirected.",
+                "Make the change in C code.",
+            )

@@ -14,8 +14,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import NoReturn, Protocol
 
 from livepatch_core.build import tables
+from livepatch_core.build.case import Difference
 from livepatch_core.build.cover import uncovered
-from livepatch_core.build.differ import Difference
 from livepatch_core.build.equality import replacement_length
 from livepatch_core.build.exports import Export
 from livepatch_core.build.extract import Extracted

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from livepatch_core.build.differ import Difference, difference
+from livepatch_core.build.case import Difference
+from livepatch_core.build.differ import difference
 from livepatch_core.build.objectfile import (
     R_64,
     R_PC32,
