@@ -20,7 +20,7 @@ from livepatch_core.build.gathering import Gathering, new_globals, published
 from livepatch_core.build.hooks import declared_hooks, declared_states
 from livepatch_core.build.kernelimages import Kernel
 from livepatch_core.build.kmod import Manifest
-from livepatch_core.build.layout import changed_layouts, kept_variables
+from livepatch_core.build.layout import check_layouts
 from livepatch_core.build.locate import Proof
 from livepatch_core.build.objectfile import read_object
 from livepatch_core.build.pairs import Pairs, compile_pairs
@@ -141,7 +141,7 @@ class _Build:
                 Unit(one.path, read_object(one.object)),
                 Unit(one.path, read_object(other.object)),
             )
-            self._check_layouts(original, patched)
+            self.warnings += check_layouts(original, patched, self.options.accept)
             check_lists(original, patched)
             forced = self.options.forced.get(one.path, ())
             change = difference(original, patched, accept=self.options.accept, forced=forced)
@@ -164,31 +164,6 @@ class _Build:
                 remedy="There is nothing to live-patch.",
             )
         return changes
-
-    def _check_layouts(self, original: Unit, patched: Unit) -> None:
-        before, after = original.file.section(".BTF"), patched.file.section(".BTF")
-        if before is None or after is None:
-            raise Refused(
-                Refusal.TOOLCHAIN,
-                "The compiler wrote no type information.",
-                file=patched.path,
-                remedy="Use gcc 12 or newer.",
-            )
-        staying = kept_variables(original, patched)
-        for name, why in changed_layouts(before.data, after.data, staying).items():
-            reason = self.options.accept.get(name)
-            if reason is None:
-                raise Refused(
-                    Refusal.LAYOUT,
-                    f"The patch changes a type that objects of the running kernel may have: {why}.",
-                    file=patched.path,
-                    function=name,
-                    remedy=f"Keep the layout (a shadow variable can hold new data), or accept {name!r} "
-                    f"with the reason why no old object meets new code.",
-                )
-            self.warnings.append(
-                Warning_(Notice.LAYOUT_ACCEPTED, patched.path, name, f"{name}: {why}; accepted: {reason}")
-            )
 
     def _prove(
         self, kernel: Kernel, changes: list[Change], units: Units, bench: Bench

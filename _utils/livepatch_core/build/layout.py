@@ -14,6 +14,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple, Optional
 
 from livepatch_core.build.btf import DEEPEST, Aggregate, Member, Shape, Types, unreadable
+from livepatch_core.build.refusals import Notice, Refusal, Refused, Warning_
 from livepatch_core.build.unit import Unit, is_numbered
 
 _DEEPEST_PAIR = 40  # about eleven calls each, of the thousand that Python allows
@@ -232,6 +233,36 @@ def changed_layouts(before: bytes, after: bytes, staying: frozenset[str] = froze
     found = _changed_enums(_enumerators(one), _enumerators(other))
     found.update(_Comparison(one, other).run(staying))
     return dict(sorted(found.items()))
+
+
+def check_layouts(original: Unit, patched: Unit, accept: Mapping[str, str]) -> list[Warning_]:
+    """Raises ``Refused`` (LAYOUT) for a type that changes, unless ``accept`` says why no old object meets new
+    code; the warning says so then.
+    """
+    before, after = original.file.section(".BTF"), patched.file.section(".BTF")
+    if before is None or after is None:
+        raise Refused(
+            Refusal.TOOLCHAIN,
+            "The compiler wrote no type information.",
+            file=patched.path,
+            remedy="Use gcc 12 or newer.",
+        )
+    warnings = []
+    staying = kept_variables(original, patched)
+    for name, why in changed_layouts(before.data, after.data, staying).items():
+        reason = accept.get(name)
+        if reason is None:
+            raise Refused(
+                Refusal.LAYOUT,
+                f"The patch changes a type that objects of the running kernel may have: {why}.",
+                file=patched.path,
+                function=name,
+                remedy=f"Keep the layout (a shadow variable can hold new data), or accept {name!r} "
+                f"with the reason why no old object meets new code.",
+            )
+        text = f"{name}: {why}; accepted: {reason}"
+        warnings.append(Warning_(Notice.LAYOUT_ACCEPTED, patched.path, name, text))
+    return warnings
 
 
 def same_signatures(original: Unit, patched: Unit) -> frozenset[str]:
