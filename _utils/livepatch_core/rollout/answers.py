@@ -99,6 +99,7 @@ def _answered(state: State, job: Job, name: str, said: Mapping[str, Any]) -> Non
 
 def _take_restart(state: State, host: Host, place: Place, said: Mapping[str, Any]) -> None:
     options = state.plan.options
+    host.until = host.until or state.t + patience(state)  # nobody has recorded that it was told
     if said.get("leaves"):
         host.until = min(host.until, state.t + options.restart_deadline)
     if place is Place.RETURNED and not host.returned:

@@ -136,10 +136,11 @@ def drive(
 
 
 def settle(directory: Path, fleet: Fleet, clock: Clock, *, owner: Owner) -> State:
-    """Journal the commands that wait, and do nothing else: for verbs where nobody drives."""
+    """Take over for the commands that wait, and dispatch nothing: for verbs where nobody drives. What the
+    last owner published and could not record is in doubt for them too."""
     driver = Driver(directory, fleet, clock, owner)
     try:
-        driver.obey()
+        driver.adopt()
         driver.journal.sync()
     finally:
         driver.journal.close()

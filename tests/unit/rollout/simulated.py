@@ -183,7 +183,7 @@ class World:
 
     def _receive(self, name: str, verb: Verb, arguments: Mapping[str, Any]) -> Optional[dict[str, Any]]:
         host = self.data["hosts"][name]
-        self._pass(host)
+        self.passed(host)
         if host["down"]:
             return None
         if host["gone"] or host["way"] == "deaf" or (host["way"] == "late" and self.monotonic() < LATE_UNTIL):
@@ -248,7 +248,7 @@ class World:
 
     # -- hosts that are started with another kernel
 
-    def _pass(self, host: dict[str, Any]) -> None:
+    def passed(self, host: dict[str, Any]) -> None:
         """What has happened by itself since somebody looked."""
         restart, now = host["restart"], self.time()
         if restart is None or restart["stage"] == "done" or host["leaves_at"] is None:

@@ -17,14 +17,22 @@ from typing import Any
 
 import pytest
 
-from livepatch_core.rollout import journal, status
+from livepatch_core.errors import LivepatchError
+from livepatch_core.rollout import adoption, journal, status, verbs
 from livepatch_core.rollout.journal import Journal
 from livepatch_core.rollout.model import Plan
 from livepatch_core.rollout.records import Record, Type, encode
+from livepatch_core.rollout.state import State
+from livepatch_core.rollout.states import FORWARD, Place
 from tests.unit.rollout.fleets import fleet, plan_of, uncovered
 from tests.unit.rollout.simulated import World, begin, drive, new_world
 
 DIED = 99
+UNRECORDED = "not recorded"
+GAPS = (0.0, 10.0, 200.0)  # seconds until somebody takes over: what hosts answered meanwhile is there
+VERBS = (("abort",), ("rollback",), ("pause", "abort"), ("retry",))
+UNTOLD = {Place.PENDING, Place.STAGING, Place.STAGED, Place.UNREACHABLE, Place.ABSENT}
+UNENDED = FORWARD | {Place.ROLLING_BACK}
 SERVICE = {"fun": "service.status", "args": ["libvirtd"]}
 PROMETHEUS = {"url": "http://prometheus.example", "query": "up"}
 GATES = [
@@ -220,6 +228,8 @@ def test_every_point(
     assert max(len(commands) for commands in wanted["commands"].values()) <= 3
     different = {name: found for name, found in resumed(memory / "graves", dying.points, wanted) if found}
     assert not different, json.dumps(different, default=str, indent=1)[:6000]
+    untrue = {name: found for name, found in commanded(memory / "graves", dying.points) if found}
+    assert not untrue, json.dumps(untrue, default=str, indent=1)[:6000]
 
 
 def _method(dying: Dying) -> Callable[..., Record]:
@@ -232,10 +242,62 @@ def _method(dying: Dying) -> Callable[..., Record]:
 def resumed(graves: Path, points: list[str], wanted: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
     """What is different after each death, once another owner has driven it to its end."""
     for number, name in enumerate(points):
-        place = graves / str(number)
-        world = World(place / "world.json")
-        directory = next(one for one in place.iterdir() if one.is_dir())
-        drive(directory, world)
-        found = meaning(directory, world)
-        yield name, {key: (found[key], wanted[key]) for key in wanted if found[key] != wanted[key]}
-        shutil.rmtree(place)
+        for gap in GAPS if name.endswith(UNRECORDED) else (0.0,):
+            directory, world = exhumed(graves, number)
+            world.data["now"] += gap
+            drive(directory, world, adoption.waits)
+            found = meaning(directory, world)
+            differs = {key: (found[key], wanted[key]) for key in wanted if found[key] != wanted[key]}
+            yield f"{name}, taken over {gap} s later", differs
+            shutil.rmtree(directory.parent)
+
+
+def commanded(graves: Path, points: list[str]) -> Iterator[tuple[str, list[str]]]:
+    """What is not as it is said to be, where the first who comes after a death, 5 s later, gives a verb."""
+    unrecorded = [number for number, name in enumerate(points) if name.endswith(UNRECORDED)]
+    for number in unrecorded:
+        for given in VERBS:
+            directory, world = exhumed(graves, number)
+            world.data["now"] += 5
+            yield f"{points[number]}, then {' and '.join(given)}", after_verbs(directory, world, given)
+            shutil.rmtree(directory.parent)
+
+
+def after_verbs(directory: Path, world: World, given: tuple[str, ...]) -> list[str]:
+    for verb in (*given, "resume"):  # whoever finds it waiting lets it go on
+        try:
+            verbs.command(directory, world, world, verb, "bob", "because", {})
+        except LivepatchError:  # it makes no sense at that point, and says so
+            if verb == given[0]:
+                return []
+        drive(directory, world, adoption.waits)
+    world.data["now"] += 1e5  # whoever leaves has left
+    return list(untruths(status.read(directory), world))
+
+
+def untruths(state: State, world: World) -> Iterator[str]:
+    for name, host in state.hosts.items():
+        own = world.data["hosts"][name]
+        said = f"{name} is {host.place}, and"
+        world.passed(own)
+        if host.place is Place.HEALTHY and not host.restarts and own["level"] != own["up"]:
+            yield f"{said} at level {own['level']}"
+        if host.place is Place.ROLLED_BACK and own["level"] != host.before:
+            yield f"{said} at level {own['level']}"
+        if host.place is Place.RECALLED and host.was is Place.APPROVED and own["commands"]:
+            yield f"{said} was told {own['commands']}"
+        if host.place in UNTOLD and own["moved"]:
+            yield f"{said} has moved"
+        if own["drained"] and own["way"] not in ("dies", "lags"):
+            yield f"{said} is drained: {host.text}"
+        if world.data["approvals"].get(name, {"rev": 0})["rev"] != host.rev:
+            yield f"{said} rev {host.rev} is not the ledger's"
+        if state.ended and host.place in UNENDED:
+            yield f"{said} it has ended"
+
+
+def exhumed(graves: Path, number: int) -> tuple[Path, World]:
+    """A copy of what one death left."""
+    place = graves / f"{number} again"
+    shutil.copytree(graves / str(number), place)
+    return next(one for one in place.iterdir() if one.is_dir()), World(place / "world.json")

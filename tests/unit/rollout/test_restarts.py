@@ -427,7 +427,7 @@ def test_a_rollback_after_a_death_at_any_publication(tmp_path: Path, way: str) -
         state = under.end()
         for name, one in state.hosts.items():
             found = under.world.data["hosts"][name]
-            under.world._pass(found)
+            under.world.passed(found)
             assert not found["drained"], (number, name, str(one.place), one.text)
             if one.place == "rolled_back":
                 assert (found["kernel"] == KERNEL, found["level"]) == (False, one.before), (number, name)
