@@ -374,13 +374,13 @@ class Driver:
 
     def _check_release(self) -> None:
         plan = self.state.plan
-        still = [one for one in plan.testing if self.fleet.in_testing(one, plan.grants[one].level)]
-        if still:
-            level = plan.grants[still[0]].level
-            reason = f"level {level} is still in testing for kernel build {still[0]}: promote it, then resume"
-            self.write(Type.PAUSED, {"reason": reason})
-        else:
-            self.write(Type.RELEASED, {"builds": list(plan.testing)})
+        for build in plan.testing:
+            level = plan.grants[build].level
+            if why := self.fleet.unreleased(build, level):
+                reason = f"level {level} of kernel build {build} {why}, then resume"
+                self.write(Type.PAUSED, {"reason": reason})
+                return
+        self.write(Type.RELEASED, {"builds": list(plan.testing)})
 
     def _seconds(self, rest: Rest) -> float:
         now = self.now()

@@ -72,8 +72,9 @@ class Fleet(Protocol):
         """Fire an event; never raises, nobody depends on it."""
         ...
 
-    def in_testing(self, build_id: str, level: int) -> bool:
-        """Whether the level is in testing now: then stage carries it: the file server has it not."""
+    def unreleased(self, build_id: str, level: int) -> str:
+        """Why the file server has the level for nobody now (it is in testing, blocked, or gone), and what to
+        do, as half a sentence; empty where it is released."""
         ...
 
 

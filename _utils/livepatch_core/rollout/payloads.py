@@ -20,6 +20,10 @@ from livepatch_core.words import Kind
 # information some 100. What is larger is refused when it is planned: in pieces it would weigh as much, and
 # the file server would show it to everybody.
 MOST = 4 << 20
+NOT_RELEASED = {
+    LevelStatus.TESTING: "is still in testing: promote it",
+    LevelStatus.BLOCKED: "is blocked (livepatch_catalog.list says why): roll back, or unblock and promote it",
+}
 
 
 def carried(master: Master, levels: Mapping[str, int]) -> dict[str, Mapping[str, Any]]:
@@ -46,10 +50,13 @@ def refuse_unsendable(master: Master, plan: Plan) -> None:
     carried(master, dict.fromkeys(builds, plan.options.level))
 
 
-def in_testing(master: Master, build_id: str, level: int) -> bool:
-    """Raises LivepatchError (catalog)."""
+def unreleased(master: Master, build_id: str, level: int) -> str:
+    """Why hosts that need the level from the file server cannot have it, and what to do, as half a sentence;
+    empty where it is released. Raises LivepatchError (catalog)."""
     found = find(master, build_id, level)
-    return found is not None and found.status is LevelStatus.TESTING
+    if found is None:
+        return "is no longer in the catalog: publish it again"
+    return NOT_RELEASED.get(found.status, "")
 
 
 def find(master: Master, build_id: str, level: int) -> Optional[Standing]:

@@ -50,7 +50,7 @@ class Type(Word):
     BACK = "back"  # the rollback begins: scope, why, block, hosts; stay, doubt: of them
     BLOCK = "block"  # act
     BLOCKED = "blocked"  # act
-    RELEASED = "released"  # what was in testing no longer is
+    RELEASED = "released"  # what was in testing is released by now
     PAUSED = "paused"  # reason; unproven: strata, where canaries have shown nothing
     TROUBLE = "trouble"  # why: the world could not be asked; asked again
     ENDED = "ended"  # state, reason

@@ -312,8 +312,8 @@ class SaltFleet:
             if not payloads.is_blocked(self._master, build, level):
                 block_level(self._master, level, build, None, self._author(by))
 
-    def in_testing(self, build_id: str, level: int) -> bool:
-        return payloads.in_testing(self._master, build_id, level)
+    def unreleased(self, build_id: str, level: int) -> str:
+        return payloads.unreleased(self._master, build_id, level)
 
     def _author(self, by: Mapping[str, str]) -> Author:
         """Of what is written now, which may be days after the order to begin."""

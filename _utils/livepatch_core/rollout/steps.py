@@ -64,7 +64,7 @@ class Measure:
 
 @dataclass(frozen=True)
 class CheckRelease:
-    """See whether what was in testing when the plan was made still is."""
+    """See whether what was in testing when the plan was made is released by now."""
 
 
 @dataclass(frozen=True)

@@ -80,7 +80,8 @@ class World:
         self.frozen_hosts: dict[str, str] = {}
         self.measured: Callable[[Gate], Mapping[str, Any]] = lambda gate: {"value": 1, "evidence": "asked"}
         self.values: Callable[[str, str], Any] = lambda host, fun: True
-        self.withheld: Any = False  # whether the level is in testing, or the kernel builds for which it is
+        self.withheld: Any = False  # whether the level is not released, or the kernel builds for which
+        self.why_withheld = "is still in testing: promote it"
         self.newest = KERNEL  # what "newest" means on each host
         self.skew = 0.0  # of the wall clock
         self.waited: Callable[[float], None] = lambda now: None
@@ -176,8 +177,9 @@ class World:
     def tell(self, tag: str, data: Mapping[str, Any]) -> None:
         self.told.append((tag, data))
 
-    def in_testing(self, build_id: str, level: int) -> bool:
-        return self.withheld if isinstance(self.withheld, bool) else build_id in self.withheld
+    def unreleased(self, build_id: str, level: int) -> str:
+        withheld = self.withheld if isinstance(self.withheld, bool) else build_id in self.withheld
+        return self.why_withheld if withheld else ""
 
     # -- hosts
 

@@ -239,6 +239,15 @@ def test_a_level_in_testing_goes_no_further_than_the_canaries(tmp_path: Path) ->
     assert under.end().standing is Standing.COMPLETED
 
 
+def test_a_level_in_testing_that_was_blocked_is_not_released(tmp_path: Path) -> None:
+    """No host could be told anything by it: it waits for a person instead of failing them one by one."""
+    plan = plan_of(fleet(8, domains=2), {**OPTIONS, "allow_testing": True}, testing=BUILDS[:1])
+    under = Under(tmp_path, plan)
+    under.world.withheld, under.world.why_withheld = True, "is blocked"
+    assert f"level 2 of kernel build {BUILDS[0]} is blocked, then resume" in under.paused().reason
+    assert all(not under.world.data["hosts"][name]["commands"] for name in plan.waves[1])
+
+
 def test_failed_hosts_hold_their_places(tmp_path: Path) -> None:
     """One place in each domain, and it is taken: it says so and waits for a person."""
     plan = a_plan(max_per_domain=1)

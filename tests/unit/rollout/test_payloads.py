@@ -11,7 +11,7 @@ import pytest
 from livepatch_core.catalog.entry import Publication, parse_fixes
 from livepatch_core.catalog.publish import publish
 from livepatch_core.catalog.settings import Master
-from livepatch_core.catalog.standing import promote
+from livepatch_core.catalog.standing import block, promote
 from livepatch_core.errors import LivepatchError
 from livepatch_core.rollout import payloads
 from livepatch_core.rollout.model import Plan
@@ -54,6 +54,15 @@ def test_what_is_served_is_not(master: Master) -> None:
     assert set(payloads.carried(master, dict.fromkeys(HERE, LEVEL))) == {HERE[1]}
     assert payloads.carried(master, {HERE[1]: LEVEL + 1}) == {}
     assert payloads.carried(master, {}) == {}
+
+
+def test_only_what_is_released_is_released(master: Master) -> None:
+    assert "still in testing: promote it" in payloads.unreleased(master, HERE[0], LEVEL)
+    block(master, LEVEL, HERE[0], None, BY)
+    assert "is blocked" in payloads.unreleased(master, HERE[0], LEVEL)
+    assert "no longer in the catalog" in payloads.unreleased(master, HERE[0], LEVEL + 1)
+    promote(master, LEVEL, HERE[1], None, BY)
+    assert payloads.unreleased(master, HERE[1], LEVEL) == ""
 
 
 def test_too_much_is_said_before_anything_moves(master: Master, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -139,7 +139,7 @@ def test_jobs_go_to_lists_and_carry_what_hosts_understand(stand: Stand, master: 
 def test_a_level_in_testing_travels_with_the_stage_job(stand: Stand, master: Master) -> None:
     done = published(master, 1)
     fleet = fleet_of(stand, master)
-    assert fleet.in_testing(BUILD, 1)
+    assert "still in testing" in fleet.unreleased(BUILD, 1)
     builds = {BUILD: {"level": 1, "sha256": done["sha256"]}}
     fleet.publish("1", Verb.STAGE, ["a"], {"builds": builds, "spread": 5.0})
     payload = stand.calls[0][3]["payloads"][BUILD]
@@ -147,7 +147,7 @@ def test_a_level_in_testing_travels_with_the_stage_job(stand: Stand, master: Mas
     assert [data] == [path.read_bytes() for path in (master.withheld / RELEASE).glob("*.ko")]
     assert "status: testing" in payload["catalog"]
     promote(master, 1, None, None, BY)
-    assert not fleet.in_testing(BUILD, 1)
+    assert fleet.unreleased(BUILD, 1) == ""
     fleet.publish("2", Verb.STAGE, ["a"], {"builds": builds, "spread": 5.0})
     assert "payloads" not in stand.calls[1][3]
 
