@@ -73,15 +73,15 @@ def start(interval=INTERVAL):
             master = _master()
             folder = verbs.root(master)
             make_directory(folder, owner=master.owner)
-            with adoption.engine(folder):
-                _keep(folder, every)
+            with adoption.engine(folder) as lock:
+                _keep(folder, every, lock)
         except (LivepatchError, OSError) as problem:
             log.error("livepatch engine: %s", problem)
             time.sleep(CONFIGURATION_PAUSE)
 
 
-def _keep(folder, interval):
-    kept = keeper.Keeper(folder, _drive, CLOCK, lambda text: log.info("livepatch engine: %s", text))
+def _keep(folder, interval, lock):
+    kept = keeper.Keeper(folder, _drive, CLOCK, lambda text: log.info("livepatch engine: %s", text), lock)
     bus = salt.utils.event.get_event("master", opts=__opts__, listen=True)
     try:
         while True:

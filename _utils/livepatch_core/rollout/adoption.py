@@ -23,8 +23,9 @@ LOCK = "engine.lock"
 
 
 @contextlib.contextmanager
-def engine(folder: Path) -> Iterator[None]:
-    """Be the engine of this master. Raises LivepatchError (busy) where there is one already."""
+def engine(folder: Path) -> Iterator[int]:
+    """Be the engine of this master. The lock's descriptor: a child has to close its own, or the lock lives as
+    long as that. Raises LivepatchError (busy) where there is one already."""
     descriptor = _open(folder)
     try:
         try:
@@ -33,7 +34,7 @@ def engine(folder: Path) -> Iterator[None]:
             raise LivepatchError(
                 Kind.BUSY, "Another livepatch engine runs on this master; this one does nothing."
             ) from None
-        yield
+        yield descriptor
     finally:
         os.close(descriptor)
 

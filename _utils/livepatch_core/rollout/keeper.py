@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import multiprocessing
 import multiprocessing.process
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -21,10 +22,12 @@ Drive = Callable[[Path], None]
 
 class Keeper:
     """drive: takes over one rollout, in a process of its own, and returns when that is to be driven no more.
-    say: is told what was taken over and what went wrong."""
+    say: is told what was taken over and what went wrong. lock: the descriptor of the engine's."""
 
-    def __init__(self, folder: Path, drive: Drive, clock: Clock, say: Callable[[str], None]) -> None:
-        self._drive, self._clock, self._say = drive, clock, say
+    def __init__(
+        self, folder: Path, drive: Drive, clock: Clock, say: Callable[[str], None], lock: int
+    ) -> None:
+        self._drive, self._clock, self._say, self._lock = drive, clock, say, lock
         self._orphans = Orphans(folder)
         self._running: dict[str, multiprocessing.process.BaseProcess] = {}
         self._pauses: dict[str, float] = {}  # how long the next pause is
@@ -47,11 +50,16 @@ class Keeper:
         """Forked: the child has the code and the configuration of this process, and nothing to be pickled."""
         name = f"livepatch {directory.name}"
         process = multiprocessing.get_context("fork").Process(
-            target=self._drive, args=(directory,), name=name
+            target=self._driving, args=(directory,), name=name
         )
         process.start()
         self._running[directory.name] = process
         self._say(f"rollout {directory.name} is driven by process {process.pid}")
+
+    def _driving(self, directory: Path) -> None:
+        """In the child. An engine that is killed is replaced, however long what it began goes on."""
+        os.close(self._lock)
+        self._drive(directory)
 
     def _reap(self) -> None:
         for name, process in list(self._running.items()):

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
+import signal
 import time
 from pathlib import Path
 from typing import Any
@@ -308,6 +310,35 @@ def test_engine_is_alive_for_as_long_as_it_lives(master: Master) -> None:
     assert not adoption.alive(folder)
 
 
+def test_a_killed_engine_is_replaced_while_one_of_its_drivers_lives(master: Master) -> None:
+    started(master, plan_of(fleet(2)))
+    folder, (here, there) = verbs.root(master), os.pipe()
+
+    def drive_on(_found: Path) -> None:
+        os.write(there, str(os.getpid()).encode())
+        signal.pause()
+
+    def keep() -> None:
+        with adoption.engine(folder) as lock:
+            Keeper(folder, drive_on, CLOCK, lambda _said: None, lock).turn()
+            signal.pause()
+
+    process = multiprocessing.get_context("fork").Process(target=keep)
+    process.start()
+    driver_of_it = int(os.read(here, 20))
+    try:
+        assert adoption.alive(folder)
+        process.kill()
+        process.join()
+        assert not adoption.alive(folder)
+        with adoption.engine(folder):
+            assert adoption.alive(folder)
+    finally:
+        os.kill(driver_of_it, signal.SIGKILL)
+        os.close(here)
+        os.close(there)
+
+
 def test_keeper_takes_over_and_waits_after_a_failure(master: Master) -> None:
     directory, _ = started(master, plan_of(fleet(2)))
     marks, said = master.state_dir / "marks", list[str]()
@@ -317,14 +348,15 @@ def test_keeper_takes_over_and_waits_after_a_failure(master: Master) -> None:
             stream.write(f"{found.name}\n")
         os._exit(3)
 
-    keeper = Keeper(verbs.root(master), drive_badly, CLOCK, said.append)
-    deadline = time.monotonic() + 30
-    while not any("ended with 3" in line for line in said):
-        assert time.monotonic() < deadline
-        keeper.turn()
-        time.sleep(0.02)
-    for _ in range(20):
-        keeper.turn()
+    with adoption.engine(verbs.root(master)) as lock:
+        keeper = Keeper(verbs.root(master), drive_badly, CLOCK, said.append, lock)
+        deadline = time.monotonic() + 30
+        while not any("ended with 3" in line for line in said):
+            assert time.monotonic() < deadline
+            keeper.turn()
+            time.sleep(0.02)
+        for _ in range(20):
+            keeper.turn()
     assert marks.read_text() == f"{directory.name}\n"  # once: the next try is seconds away
 
 
