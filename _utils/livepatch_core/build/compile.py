@@ -17,11 +17,13 @@ from pathlib import Path
 
 from livepatch_core.build import assembler, generated, hooks, tree
 from livepatch_core.build.commands import run
+from livepatch_core.build.objectfile import read_object
 from livepatch_core.build.refusals import Refusal, Refused
+from livepatch_core.build.special import ORC_ADDRESSES
 from livepatch_core.build.target import Target, compiler, config_value
 
-# gcc takes a system header's real path where that is shorter, and the headers of trace events count as such: the
-# two trees, of which one is made of links, would differ in every __FILE__ there.
+# gcc takes a system header's real path where that is shorter, and the headers of trace events count as such:
+# the two trees, of which one is made of links, would differ in every __FILE__ there.
 _PLAIN = "-g0 -fno-canonical-system-headers"
 _SPLIT = f"{_PLAIN} -gbtf -fno-eliminate-unused-debug-types -ffunction-sections -fdata-sections"
 # Sources that are objects of another directory's Makefile.
@@ -151,7 +153,7 @@ def _collect(bench: Bench, path: str, errors: str) -> Compiled | Complaint:
     name = _MODNAME.search(first)
     owner = name[1].replace("-", "_") if name and re.search(r" -DMODULE\b", first) else "vmlinux"
     if not path.endswith(".S"):
-        _delayed_objtool(bench, output)
+        _delayed_objtool(bench, output, modular=owner != "vmlinux")
     return Compiled(
         path, output.read_bytes(), owner, _dependencies(rest, bench.objects), first.partition(" := ")[2]
     )
@@ -214,20 +216,30 @@ def is_delayed(config: str) -> bool:
     return config_value(config, "X86_KERNEL_IBT") == "y" or config_value(config, "LTO_CLANG") == "y"
 
 
-def _delayed_objtool(bench: Bench, output: Path) -> None:
-    """Do for one object what kbuild would do for the linked kernel."""
+def _delayed_objtool(bench: Bench, output: Path, *, modular: bool) -> None:
+    """Do for one object what kbuild would do for the linked kernel or module.
+
+    Most complaints of objtool do not reach its exit status, and it writes the unwind tables last: what it
+    could not finish is known by their absence. An object without them would be loaded, with a stack that the
+    kernel cannot follow and returns that no mitigation finds.
+    """
     config = (bench.objects / ".config").read_text(encoding="utf-8")
     if not is_delayed(config):
         return
     tool = bench.objects / "tools/objtool/objtool"
-    done = run(
-        [str(tool), *objtool_arguments(config), "--link", str(output)],
-        cwd=bench.objects,
-        environment={"SRCARCH": "x86"},
-    )
-    if done.status:
+    arguments = [*objtool_arguments(config), "--link", *(["--module"] if modular else [])]
+    done = run([str(tool), *arguments, str(output)], cwd=bench.objects, environment={"SRCARCH": "x86"})
+    if done.status or not _has_unwind_tables(output.read_bytes(), config):
         raise Refused(
             Refusal.TOOLCHAIN,
             f"objtool failed on {output.name}: {done.err.strip()[:300]}",
             remedy="Report this with the diff.",
         )
+
+
+def _has_unwind_tables(data: bytes, config: str) -> bool:
+    """True too where there is no code, or the kernel does not use them."""
+    sections = read_object(data).sections
+    has_code = any(section.executable and section.size for section in sections)
+    expected = has_code and config_value(config, "UNWINDER_ORC") == "y"
+    return not expected or any(section.name == ORC_ADDRESSES and section.size for section in sections)

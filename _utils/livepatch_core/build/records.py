@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Optional
 from livepatch_core.build.equality import replacement_length
 from livepatch_core.build.objectfile import SHF_ALLOC, SHF_WRITE, SHT_PROGBITS, Relocation
 from livepatch_core.build.refusals import Notice, Refusal
-from livepatch_core.build.special import ORC_RECORD_SIZE, ORC_RECORDS, REPLACEMENT, TABLES
+from livepatch_core.build.special import ORC_ADDRESSES, ORC_RECORD_SIZE, ORC_RECORDS, REPLACEMENT, TABLES
 from livepatch_core.build.unit import Entry, Piece, Reference
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ class RecordCopier:
         flags = section.flags & (SHF_ALLOC | SHF_WRITE)
         number = self.extractor.out.section(entry.table, SHT_PROGBITS, flags, section.align)
         start = self.extractor.out.append(number, section.data[entry.start : entry.start + entry.size])
-        if entry.table == ".orc_unwind_ip":
+        if entry.table == ORC_ADDRESSES:
             self._copy_orc(entry)
         for reference in entry.references:
             self._emit_record(number, start, entry, reference, holder)

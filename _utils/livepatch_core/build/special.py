@@ -43,6 +43,7 @@ class Table:
         return starts[1] - starts[0] if len(starts) > 1 else section.size
 
 
+ORC_ADDRESSES = ".orc_unwind_ip"
 # Lengths: include/asm/{bug,extable,jump_label,alternative,static_call}.h of 6.1 and 6.12; struct alt_instr
 # grew from 12 to 14 bytes in 6.3, so it is measured. The line number of a bug entry (bytes 8-9) moves with
 # every hunk above it.
@@ -60,7 +61,7 @@ TABLES = {
         Table(".call_sites", 4),
         Table(".smp_locks", 4),
         Table("__mcount_loc", 8, compared=False),
-        Table(".orc_unwind_ip", 4, compared=False),
+        Table(ORC_ADDRESSES, 4, compared=False),
         # objtool on a single unit would seal functions whose address other units take.
         Table(".ibt_endbr_seal", 4, keep=False, compared=False),
         Table("__patchable_function_entries", 8, keep=False, compared=False),
@@ -70,7 +71,7 @@ TABLES = {
 
 # Records that are about code but live beside it: found through the references of a function or an entry.
 REPLACEMENT, AUXILIARY = ".altinstr_replacement", ".altinstr_aux"
-ORC_RECORDS = ".orc_unwind"  # 6 bytes for each 4 of .orc_unwind_ip (asm/orc_types.h)
+ORC_RECORDS = ".orc_unwind"  # 6 bytes for each 4 of the addresses (asm/orc_types.h)
 ORC_RECORD_SIZE = 6
 
 # Never code or data of the running kernel.

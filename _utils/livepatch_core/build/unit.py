@@ -34,7 +34,7 @@ from livepatch_core.build.objectfile import (
     Symbol,
 )
 from livepatch_core.build.refusals import Refusal, Refused
-from livepatch_core.build.special import EXIT, IGNORED, INIT, TABLES
+from livepatch_core.build.special import EXIT, IGNORED, INIT, ORC_ADDRESSES, TABLES, Table
 
 REPORT = "Report this with the diff: the builder does not know what to do with it."
 
@@ -288,6 +288,29 @@ class Unit:
                 owner = self._owner(references)
                 if owner is not None:
                     owner.entries.append(Entry(section.name, number, start, size, references))
+            if table.name == ORC_ADDRESSES:
+                self._attach_first_states(number, table)
+
+    def _attach_first_states(self, number: int, table: Table) -> None:
+        """objtool writes an unwind record where the state changes. A function that begins in the state in
+        which the code before it ends, or its own padding (--prefix), has none at its start: it gets that one.
+        """
+        known: dict[int, dict[int, Entry]] = {}  # by section and position
+        for start, size in table.spans(self.file.sections[number], self.path):
+            for reference in self.references_in(number, start, size)[:1]:
+                piece = self.pieces.get(reference.target)
+                section = piece.section if piece else reference.section
+                position = piece.start + reference.addend if piece else reference.position
+                here = reference._replace(target="", section=section, position=position)
+                known.setdefault(section, {})[position] = Entry(table.name, number, start, size, (here,))
+        positions = {section: sorted(states) for section, states in known.items()}
+        for piece in self.functions():
+            before = positions.get(piece.section, [])
+            index = bisect_right(before, piece.start) - 1
+            if index >= 0 and before[index] < piece.start:
+                state = known[piece.section][before[index]]
+                here = state.references[0]._replace(position=piece.start)
+                piece.entries.append(state._replace(references=(here,)))
 
     def _owner(self, references: tuple[Reference, ...]) -> Optional[Piece]:
         """The function that an entry is about: where its first relocation points."""

@@ -34,11 +34,12 @@ from livepatch_core.build.objectfile import (
 from livepatch_core.build.records import called_at
 from livepatch_core.build.refusals import Refusal, Refused
 from livepatch_core.build.resolve import PREFIX
-from livepatch_core.build.special import REPLACEMENT, TABLES
+from livepatch_core.build.special import ORC_ADDRESSES, ORC_RECORD_SIZE, ORC_RECORDS, REPLACEMENT, TABLES
 from livepatch_core.build.unit import Entry, Piece, Reference
 
 Records = Mapping[tuple[str, int], Sequence[int]]
 _ABSOLUTE = frozenset({".parainstructions", "__mcount_loc"})  # the others hold distances
+RETURN_THUNK = "__x86_return_thunk"  # a jump to it is what the kernel's mitigations rewrite (apply_returns)
 _SYMBOL = re.compile(r"^\.klp\.sym\.([^.]+)\.([^,]+),(\d+)$")
 
 
@@ -118,9 +119,16 @@ class _Reader:
     """Compares one unit's copied functions with the module's image."""
 
     def __init__(
-        self, change: Difference, unit: Extracted, proof: Proof, module: Image, foreign: Mapping[str, int]
+        self,
+        change: Difference,
+        unit: Extracted,
+        proof: Proof,
+        module: Image,
+        foreign: Mapping[str, int],
+        states: Mapping[int, bytes],
     ) -> None:
         self.change, self.unit, self.proof, self.module, self.foreign = change, unit, proof, module, foreign
+        self.states = states
         self.starts: dict[str, list[int]] = {}
         self.hooks = {kind: change.patched.pieces[n] for kind, n in declared_hooks(change.patched).items()}
         self.aliases = {piece.name: alias for kind, piece in self.hooks.items() for alias in unit.hooks[kind]}
@@ -173,6 +181,9 @@ class _Reader:
     def _check_piece(self, piece: Piece, records: Records) -> None:
         for reference in piece.references:
             self._check_reference(piece, self.place(piece), reference)
+            jump = self.place(piece) + reference.offset - 1
+            if reference.target == RETURN_THUNK and (".return_sites", jump) not in records:
+                _fail(f"the kernel would not find the return at {piece.name}+{reference.offset - 1:#x}")
         for entry in piece.entries:
             if TABLES[entry.table].keep:
                 self._check_entry(piece, entry, records)
@@ -213,7 +224,9 @@ class _Reader:
                 self._check_beside(piece, (reference.section, reference.position, length), value)
             elif reference.target and (value - reference.addend) & MASK not in self._expected(reference):
                 return False
-        return True
+        return entry.table != ORC_ADDRESSES or self.states.get(address) == unwind_state(
+            patched.file, entry.start
+        )
 
     def _check_beside(self, piece: Piece, span: tuple[int, int, int], address: int) -> None:
         """Code that lies beside a function: (section, start, size) as compiled against what is at
@@ -313,6 +326,23 @@ def read_records(file: ObjectFile, module: Image) -> Records:
     return found
 
 
+def unwind_state(file: ObjectFile, start: int) -> bytes:
+    """What the unwind record whose address is at ``start`` of its table says; empty if there is none."""
+    records = file.section(ORC_RECORDS)
+    at = start // TABLES[ORC_ADDRESSES].stride * ORC_RECORD_SIZE
+    return records.data[at : at + ORC_RECORD_SIZE] if records else b""
+
+
+def read_states(file: ObjectFile) -> dict[int, bytes]:
+    """The module's unwind records, by where their addresses are."""
+    bases = section_addresses(file)
+    numbers = [n for n, section in enumerate(file.sections) if n in bases and section.name == ORC_ADDRESSES]
+    if len(numbers) > 1:
+        _fail("it has several unwind tables")
+    spans = TABLES[ORC_ADDRESSES].spans(file.sections[numbers[0]], "") if numbers else []
+    return {bases[numbers[0]] + start: unwind_state(file, start) for start, _ in spans}
+
+
 class Target(Protocol):
     """What the check needs to know of the kernel (kernelimages.Kernel)."""
 
@@ -342,7 +372,8 @@ def verify(
     known = {**{name: vmlinux.addresses(name)[0] for name in imports}, **livepatch}
     module = livepatch_image(manifest.name, file, known)
     records = read_records(file, module)
-    readers = [_Reader(change, unit, proof, module, known) for change, unit, proof in parts]
+    states = read_states(file)
+    readers = [_Reader(change, unit, proof, module, known, states) for change, unit, proof in parts]
     for reader in readers:
         reader.check(records)
     check_tables(file, module, manifest, readers)

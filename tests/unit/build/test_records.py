@@ -6,13 +6,23 @@ from collections.abc import Callable
 
 import pytest
 
+from livepatch_core.build.compile import _has_unwind_tables
 from livepatch_core.build.differ import difference
 from livepatch_core.build.extract import Extracted, extract
 from livepatch_core.build.image import Image, KernelSymbol
 from livepatch_core.build.locate import Proof
-from livepatch_core.build.objectfile import read_object
+from livepatch_core.build.objectfile import (
+    R_PC32,
+    SHF_ALLOC,
+    SHF_EXECINSTR,
+    STB_GLOBAL,
+    STT_FUNC,
+    Symbol,
+    read_object,
+)
 from livepatch_core.build.refusals import Notice, Refusal, Refused
 from livepatch_core.build.resolve import Resolver
+from livepatch_core.build.special import ORC_ADDRESSES, ORC_RECORDS
 from tests.unit.build.objects import Source
 
 PLACE = 0xFFFFFFFFC0001000
@@ -72,3 +82,55 @@ def test_call_into_a_module_has_no_record(owner: str, kept: bool) -> None:
     result = extract(change, proof, resolver, 0)
     assert [external.owner for external in result.externals.values()] == [owner]
     assert (read_object(result.object).section(".call_sites") is not None) == kept
+
+
+def unwound(code: bytes) -> Source:
+    """Two functions in one section as objtool describes them: no record where the state stays the same."""
+    source = Source()
+    text = source._section(".sched.text", SHF_ALLOC | SHF_EXECINSTR, code + b"\x90\xc3")
+    for name, start, size in (("first", 0, len(code)), ("second", len(code), 2)):
+        source.symbols.append(Symbol(name, start, size, STT_FUNC, STB_GLOBAL, text))
+    source.record("__mcount_loc", bytes(8), {0: "second"}, wide=True)
+    source.record(ORC_ADDRESSES, bytes(12), {0: "first", 4: "first", 8: "second"})
+    source._later = [
+        row[:4] + ({4: 1, 8: 1}.get(row[1], 0),) if row[2] == R_PC32 else row for row in source._later
+    ]
+    source._section(ORC_RECORDS, SHF_ALLOC, b"start_pushedpop...")
+    return source
+
+
+def test_function_has_the_unwind_state_in_which_the_code_before_it_ends() -> None:
+    second = unwound(b"\x55\xc3").unit().pieces["second"]
+    states = [e for e in second.entries if e.table == ORC_ADDRESSES]
+    places = {
+        e.references[0].addend if e.references[0].target else e.references[0].position - second.start: e.start
+        for e in states
+    }
+    assert places == {1: 8, 0: 4}, "at its start the state after the push in the other"
+
+
+def test_state_at_the_start_goes_along() -> None:
+    before, after = unwound(b"\x55\xc3"), unwound(b"\x55\xc3")
+    after.sections[0].data = b"\x55\xc3\xcc\xc3"
+    change = difference(before.unit(), after.unit())
+    image = Image("vmlinux", "id", [(PLACE, b"\x90\xc3")], [KernelSymbol("second", "t", PLACE)])
+    resolver = Resolver("fs/x.c", "vmlinux", unknown, lambda name: frozenset(), {})
+    file = read_object(extract(change, Proof(image, {"second": PLACE}), resolver, 0).object)
+    addresses, records = file.section(ORC_ADDRESSES), file.section(ORC_RECORDS)
+    assert addresses is not None and records is not None
+    assert sorted((r.addend, records.data[r.offset // 4 * 6 :][:6]) for r in addresses.relocations) == [
+        (0, b"pushed"),
+        (1, b"pop..."),
+    ]
+
+
+def test_code_that_objtool_did_not_finish_has_no_unwind_tables() -> None:
+    """A file of a module, say, whose static calls it takes for the kernel's: it says so, and exits with 0."""
+    config = "CONFIG_UNWINDER_ORC=y\n"
+    bare, empty = Source(), Source()
+    bare.function("f", b"\xc3")
+    empty.data("d", bytes(4))
+    assert _has_unwind_tables(unwound(b"\x55\xc3").file(), config)
+    assert not _has_unwind_tables(bare.file(), config)
+    assert _has_unwind_tables(bare.file(), "CONFIG_UNWINDER_FRAME_POINTER=y\n")
+    assert _has_unwind_tables(empty.file(), config)
