@@ -48,6 +48,10 @@ def source_view(source: Path, view: Path, files: Mapping[str, str], directories:
         (view / path).write_text(text, encoding="utf-8", errors="surrogateescape")
 
 
+def _directories(place: Path) -> frozenset[str]:
+    return frozenset(entry.name for entry in os.scandir(place) if entry.is_dir())
+
+
 def open_directory(view: Path) -> None:
     """A linked directory of a view becomes a real one with the same entries, so that more can be put in."""
     if view.is_symlink():
@@ -58,12 +62,15 @@ def open_directory(view: Path) -> None:
 
 def object_tree(target: Target, view: Path) -> None:
     """A build directory for one source tree: the distribution's configuration and generated headers, linked;
-    outputs real.
+    outputs real. Of directories none but ``include`` is linked, whatever the headers hold (arch/x86/kernel,
+    for one): both sides of a build would write their objects into that one.
     """
     headers = target.headers
-    _link_children(headers, view, frozenset({"arch", "scripts", "tools", "Makefile", ".config"}))
+    own = {"Makefile", ".config", "scripts", "tools"}
+    _link_children(headers, view, _directories(headers) - {"include"} | own)
     for arch in os.scandir(headers / "arch"):
-        _link_children(Path(arch.path), view / "arch" / arch.name, frozenset())
+        place = Path(arch.path)
+        _link_children(place, view / "arch" / arch.name, _directories(place) - {"include"})
     (view / ".config").write_bytes((headers / ".config").read_bytes())
     (view / "scripts").symlink_to(target.kbuild / "scripts")
     (view / "tools").symlink_to(target.kbuild / "tools")

@@ -51,8 +51,9 @@ def test_a_table_whose_program_reads_the_configuration(
 def test_trace_events_read_the_same_header_in_both_trees(
     make: Callable[..., Built], target_of: Callable[[Kernel], Target]
 ) -> None:
-    """Their headers are read once more as system headers, whose paths gcc shortens where it can: in the patched
-    tree, which is made of links, it cannot. The path is in the code, in the sentences of field-spanning writes.
+    """Their headers are read once more as system headers, whose paths gcc shortens where it can: in the
+    patched tree, which is made of links, it cannot. The path is in the code, in what is said of
+    field-spanning writes.
     """
     edit = ('#include "trace.h"\n', '#include "trace.h"\nextern int lp_declared;\n')
     with pytest.raises(Refused) as refused:

@@ -37,9 +37,10 @@ VETO: Edits = {
         ),
     ]
 }
-# Calls the function without pause, once this task has switched; what it says and how often. The file `transition`
-# says 1 before any task can switch: klp_init_transition() names the patch, klp_start_transition() comes after all
-# functions are hooked, which takes an emulated processor long enough for a caller to begin in the old function.
+# Calls the function without pause, once this task has switched; what it says and how often. The file
+# `transition` says 1 before any task can switch: klp_init_transition() names the patch, and
+# klp_start_transition() comes after all functions are hooked, which takes an emulated processor long enough
+# for a caller to begin in the old function.
 CALLER = """
 import json, time
 while True:
