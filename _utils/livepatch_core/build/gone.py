@@ -4,6 +4,10 @@ in a timer, a work item or a list of callbacks, or other modules use the export.
 Such a function stays as it is. What it calls is redirected nevertheless. That is as with any caller that is
 not replaced, unless the new function takes other parameters: as the source has it, or as gcc has made them
 for a function of the file (``.isra.0``), which its author cannot see.
+
+A changed function that cannot be redirected (untraced.py) is another one that may go on: a task that sleeps
+in its old code does not go over to the new code as long as a replaced caller is on its stack, and there is
+none where that jumped (``__x64_sys_x`` to ``__do_sys_x``).
 """
 
 from __future__ import annotations
@@ -16,6 +20,7 @@ from livepatch_core.build.refusals import Notice, Refusal
 from livepatch_core.build.special import IGNORED, INIT, TABLES, listed
 from livepatch_core.build.unit import Piece, Unit
 
+_CALL = 0xE8  # the opcode of a call with a 32-bit distance
 # Says that a function must not be probed or may be made to fail, or runs once and is over: no calls.
 _NO_USERS = ("_kprobe_blacklist", "_error_injection_whitelist")
 
@@ -26,13 +31,18 @@ def report(case: Case) -> None:
     for piece in case.original.functions():
         if piece.name not in partners and cold_parent(piece.name) is None:
             case.result.gone.append(piece.name)
-    if not case.result.gone:
+    if not (case.result.gone or case.result.copied):
         return
     replaced, copied = (
         [case.found.partner[n] for n in names] for names in (case.result.replaced, case.result.copied)
     )
     alike = same_signatures(case.original, case.patched)
     unlike = [name for name in replaced if name not in alike]
+    for name in _jumped_to(case.original, replaced, copied):
+        target = _first(case.original, case.original.pieces[name], {*case.result.gone, *copied}, unlike)
+        if target is not None:
+            text = f"A task may sleep in the old code of {name} while it calls the new {target}; accepted: "
+            case.result.warn(Notice.OLD_CODE_ACCEPTED, name, text + _accepted_asleep(case, name, target))
     reached = _reached_by_old_code(case.original, case.result.gone, unlike, copied)
     for name in case.result.gone:
         why = f"; accepted: {_accepted(case, name, reached[name])}" if name in reached else "."
@@ -53,6 +63,37 @@ def _accepted(case: Case, name: str, target: str) -> str:
             f"any more, or why it may call the new {target}.",
         )
     return why
+
+
+def _accepted_asleep(case: Case, name: str, target: str) -> str:
+    """The same for a task that is in the old code of a function that stays."""
+    why = case.accept.get(f"gone:{name}")
+    if why is None:
+        raise case.refuse(
+            Refusal.CALLBACK_GONE,
+            name,
+            f"The function cannot be traced, and what is replaced jumps to it: a task that sleeps in its old "
+            f"code has nothing on its stack that holds it back, and would call the new {target}, which may "
+            f"take other parameters.",
+            f"Give the new {target} another name, or accept 'gone:{name}' with the reason why nobody sleeps "
+            f"there, or why it may call the new {target}.",
+        )
+    return why
+
+
+def _jumped_to(original: Unit, replaced: Collection[str], copied: Collection[str]) -> list[str]:
+    """Of the changed functions that cannot be redirected those that a replaced one leaves its frame for."""
+    found: dict[str, None] = {}
+    for user in original.functions():
+        if (cold_parent(user.name) or user.name) not in replaced:
+            continue
+        code = original.data_of(user)
+        for reference in user.references:
+            target = original.pieces.get(reference.target)
+            jumps = reference.branch and code[reference.offset - 1] != _CALL
+            if jumps and target is not None and target.name in copied:
+                found[target.name] = None
+    return list(found)
 
 
 def _reached_by_old_code(original: Unit, gone: Collection[str], redirected: Collection[str],

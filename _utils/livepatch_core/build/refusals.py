@@ -113,6 +113,7 @@ class Notice(Word):
     CALLER_PROMOTED = "caller-promoted"
     CONSTANT_PROMOTED = "constant-promoted"
     FUNCTION_GONE = "function-gone"
+    OLD_CODE_ACCEPTED = "old-code-accepted"
     STATIC_LOST = "static-lost"
     DECLARATION_KEPT = "declaration-kept"
     LAYOUT_ACCEPTED = "layout-accepted"

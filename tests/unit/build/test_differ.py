@@ -611,6 +611,35 @@ def test_export_that_is_gone_and_calls_new_code_is_refused(table: str) -> None:
     assert (caught.value.refusal, caught.value.function) == (Refusal.CALLBACK_GONE, "old_api")
 
 
+JUMP = b"\xe9" + CALL[1:]
+
+
+def system_call(enter: bytes, code: bytes) -> Source:
+    """What is replaced, an inline function that gcc left out of line, and what that calls."""
+    source = Source()
+    source.function("enter", enter + code, calls={1: "inner"})
+    source.function("inner", CALL + code, calls={1: "process.isra.0"}, local=True, traced=False)
+    source.function("process.isra.0", code, local=True)
+    return source
+
+
+def test_task_in_old_code_that_nothing_holds_back_is_refused_unless_accepted() -> None:
+    """A task that sleeps below a jump has no replaced function on its stack, so it goes over."""
+    with pytest.raises(Refused) as caught:
+        compare(system_call(JUMP, b"\x90\xc3"), system_call(CALL, b"\xcc\xc3"))
+    assert (caught.value.refusal, caught.value.function) == (Refusal.CALLBACK_GONE, "inner")
+    assert "process.isra.0" in str(caught.value)
+    sides = system_call(JUMP, b"\x90\xc3"), system_call(CALL, b"\xcc\xc3")
+    change = compare(*sides, accept={"gone:inner": "nobody sleeps there"})
+    assert [w.text for w in change.warnings if w.notice is Notice.OLD_CODE_ACCEPTED][0].endswith(
+        "nobody sleeps there"
+    )
+
+
+def test_caller_on_the_stack_holds_a_task_back() -> None:
+    assert compare(system_call(CALL, b"\x90\xc3"), system_call(JUMP, b"\xcc\xc3")).copied == ["inner"]
+
+
 def test_callback_that_is_gone_and_calls_what_is_as_it_was_is_a_warning() -> None:
     change = compare(worker("loop_workfn", b"\xc3"), worker("loop_worker_fn", b"\xc3"))
     assert [(w.notice, w.subject) for w in change.warnings] == [(Notice.FUNCTION_GONE, "loop_workfn")]
