@@ -184,6 +184,14 @@ class Extractor:
                 )
             return f"{text_of(self.number)}{piece.name}", SHF_ALLOC | SHF_EXECINSTR, SHT_PROGBITS
         if name.startswith(".data..percpu"):
+            if piece.references:
+                raise self.refuse(
+                    Refusal.NEW_REGISTRATION,
+                    piece.name,
+                    "It is a new per-CPU variable that begins with an address, and the kernel relocates no "
+                    "per-CPU data of a module: it would begin with zero.",
+                    "Set it in a callback (LIVEPATCH_PRE_PATCH).",
+                )
             return ".data..percpu", SHF_ALLOC | SHF_WRITE, SHT_PROGBITS
         if name == "__dyndbg":
             return name, SHF_ALLOC | SHF_WRITE, SHT_PROGBITS

@@ -4,7 +4,7 @@ manifest.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from livepatch_core.build.case import Difference
 from livepatch_core.build.extract import Extracted, extract
@@ -71,8 +71,12 @@ class Gathering:
 
     def _extract(self, number: int) -> Extracted:
         change = self.changes[number]
-        others = frozenset().union(*(names for n, names in enumerate(self.provided) if n != number))
-        published = {k: v for n, each in enumerate(self.published) if n != number for k, v in each.items()}
+        others, published = set[str](), dict[str, Published]()
+        for n, defining in enumerate(self.changes):
+            if n != number:
+                others |= self._visible(self.provided[n], defining, change)
+                visible = self._visible(self.published[n], defining, change)
+                published.update({name: self.published[n][name] for name in visible})
         kernel = self.kernel
         resolver = Resolver(
             change.path, change.owner, kernel.image, kernel.depends, kernel.exports, published
@@ -83,7 +87,7 @@ class Gathering:
             resolver,
             number,
             requested=sorted(self.requested[number]),
-            provided=others,
+            provided=frozenset(others),
         )
         self._check_providers(change, unit.wanted)
         change.difference.warnings[:] = dict.fromkeys(change.difference.warnings)
@@ -91,6 +95,21 @@ class Gathering:
         for other, names in enumerate(self.provided):
             self.requested[other] |= names & unit.wanted if other != number else set()
         return unit
+
+    def _visible(self, names: Iterable[str], defining: Change, user: Change) -> set[str]:
+        """What another patched file defines is what a file of another object means only where that object's
+        own link, and the exports, have no such name.
+        """
+        if defining.owner == user.owner:
+            return set(names)
+        own, kernel = self.kernel.image(user.owner), self.kernel.image("vmlinux")
+        return {
+            name
+            for name in names
+            if name not in own.imports
+            and name not in self.kernel.exports
+            and not any(image.linked(name, local=False) for image in (own, kernel))
+        }
 
     def _check_new(self, change: Change, names: Mapping[str, frozenset[int]]) -> None:
         """A second global of one name: patched files would use it, all others the kernel's. ``names``: with

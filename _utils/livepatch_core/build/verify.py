@@ -15,7 +15,7 @@ from typing import NoReturn, Protocol
 
 from livepatch_core.build import tables
 from livepatch_core.build.case import Difference
-from livepatch_core.build.cover import uncovered
+from livepatch_core.build.cover import text_of, uncovered
 from livepatch_core.build.equality import replacement_length
 from livepatch_core.build.exports import Export
 from livepatch_core.build.extract import Extracted
@@ -126,9 +126,10 @@ class _Reader:
         module: Image,
         foreign: Mapping[str, int],
         states: Mapping[int, bytes],
+        texts: Sequence[range],
     ) -> None:
         self.change, self.unit, self.proof, self.module, self.foreign = change, unit, proof, module, foreign
-        self.states = states
+        self.states, self.texts = states, texts
         self.starts: dict[str, list[int]] = {}
         self.hooks = {kind: change.patched.pieces[n] for kind, n in declared_hooks(change.patched).items()}
         self.aliases = {piece.name: alias for kind, piece in self.hooks.items() for alias in unit.hooks[kind]}
@@ -139,7 +140,7 @@ class _Reader:
         return self.places(piece)[0]
 
     def places(self, piece: Piece) -> list[int]:
-        """The same; its name may be there twice if two units have an equal static of that name."""
+        """The same; a variable's name may be there twice if two units have an equal static of that name."""
         if piece.name not in self.starts:
             self.starts[piece.name] = self._find(piece)
         return self.starts[piece.name]
@@ -147,6 +148,8 @@ class _Reader:
     def _find(self, piece: Piece) -> list[int]:
         alias = self.aliases.get(piece.name)
         places = self.module.addresses(alias or piece.name)
+        if piece.function:  # each unit's code is in sections of its own
+            places = [place for place in places if any(place in text for text in self.texts)]
         data = self.change.patched.data_of(piece)
         fitting = [p for p in places if _equal(self.module.read(p, len(data)), data, piece.references)]
         if not fitting:
@@ -333,6 +336,16 @@ def unwind_state(file: ObjectFile, start: int) -> bytes:
     return records.data[at : at + ORC_RECORD_SIZE] if records else b""
 
 
+def texts_of(file: ObjectFile, number: int) -> list[range]:
+    """Where the code of one unit is in the module."""
+    own = text_of(number)
+    return [
+        range(base, base + file.sections[index].size)
+        for index, base in section_addresses(file).items()
+        if file.sections[index].name.startswith(own)
+    ]
+
+
 def read_states(file: ObjectFile) -> dict[int, bytes]:
     """The module's unwind records, by where their addresses are."""
     bases = section_addresses(file)
@@ -373,7 +386,10 @@ def verify(
     module = livepatch_image(manifest.name, file, known)
     records = read_records(file, module)
     states = read_states(file)
-    readers = [_Reader(change, unit, proof, module, known, states) for change, unit, proof in parts]
+    readers = [
+        _Reader(change, unit, proof, module, known, states, texts_of(file, unit.number))
+        for change, unit, proof in parts
+    ]
     for reader in readers:
         reader.check(records)
     check_tables(file, module, manifest, readers)

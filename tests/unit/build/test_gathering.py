@@ -105,6 +105,22 @@ def test_new_function_of_an_object_that_is_there_may_be_used(user: str, provider
     assert (first.wanted, second.new) == ({"added"}, ["added"])
 
 
+@pytest.mark.parametrize("has", ["own", "import", "vmlinux", "export"])
+def test_new_function_of_another_object_does_not_take_the_place_of_what_there_is(has: str) -> None:
+    """Two modules have functions of one name: a file of one of them means its own."""
+    there = [KernelSymbol("added", "T", 0x900)]
+    kernel = Kernel({"vmlinux": image("vmlinux", *there * (has != "own"))}, {"isofs": frozenset({"cdrom"})})
+    kernel.images["isofs"] = image(
+        "isofs", *there * (has == "own"), imports={"added": 9} if has == "import" else {}
+    )
+    kernel.images["cdrom"] = image("cdrom")
+    if has == "export":
+        kernel.exports["added"] = Export("added", 1, "vmlinux", "")
+    first, second = gathering(kernel, *user_and_provider("isofs", "cdrom")).run()
+    assert (first.wanted, second.new) == (frozenset(), [])
+    assert first.externals["added"].owner == ("isofs" if has == "own" else "vmlinux")
+
+
 @pytest.mark.parametrize(("user", "provider"), [("vmlinux", "isofs"), ("cdrom", "isofs")])
 def test_new_function_of_a_module_that_may_be_missing_is_refused(user: str, provider: str) -> None:
     kernel = Kernel({n: image(n) for n in ("vmlinux", "isofs", "cdrom")}, {"isofs": frozenset({"cdrom"})})

@@ -134,3 +134,22 @@ def test_code_that_objtool_did_not_finish_has_no_unwind_tables() -> None:
     assert not _has_unwind_tables(bare.file(), config)
     assert _has_unwind_tables(bare.file(), "CONFIG_UNWINDER_FRAME_POINTER=y\n")
     assert _has_unwind_tables(empty.file(), config)
+
+
+@pytest.mark.parametrize("holds", [{}, {0: "f"}])
+def test_new_per_cpu_variable_may_not_begin_with_an_address(holds: dict[int, str]) -> None:
+    """The kernel relocates no per-CPU data of a module (it is no part of it: SHF_ALLOC is taken off)."""
+    before, after = Source(), Source()
+    before.function("f", b"\x90\xc3")
+    after.function("f", b"\xe8\0\0\0\0\xc3", takes={1: "slot"})
+    after.data("slot", bytes(8), section=".data..percpu", holds=holds)
+    change = difference(before.unit(), after.unit())
+    image = Image("vmlinux", "id", [(PLACE, b"\x90\xc3")], [KernelSymbol("f", "t", PLACE)])
+    resolver = Resolver("fs/x.c", "vmlinux", unknown, lambda name: frozenset(), {})
+    proof = Proof(image, {"f": PLACE})
+    if not holds:
+        assert extract(change, proof, resolver, 0).new == ["slot"]
+        return
+    with pytest.raises(Refused) as caught:
+        extract(change, proof, resolver, 0)
+    assert (caught.value.refusal, caught.value.function) == (Refusal.NEW_REGISTRATION, "slot")
