@@ -147,7 +147,8 @@ def approval(minion=None, **kwargs):
 
 def freeze(tgt=None, why=None, tgt_type="glob", fleet=False, **kwargs):
     """
-    Hand out no approvals: the hosts hold the level they have.
+    Hand out no approvals: the hosts hold the level they have, and no rollout tells them to move, forward or
+    back. What a host was told before goes on.
 
     tgt, tgt_type
         The hosts.

@@ -16,11 +16,12 @@ import time
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Any
+from typing import Any, Optional
 
 REPO = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(REPO / "_utils")]
 
+from livepatch_core.ledger.rollouts import Words
 from livepatch_core.rollout import driver, journal, owner, status
 from livepatch_core.rollout.clock import SystemClock
 from livepatch_core.rollout.fleet import Verb
@@ -76,13 +77,18 @@ class Fleet:
         del self.coming[:ANSWERS_AT_ONCE]
 
     def approve(
-        self, act: str, hosts: Sequence[str], grants: Mapping[str, Grant], by: Mapping[str, str]
+        self,
+        act: str,
+        hosts: Sequence[str],
+        grants: Mapping[str, Grant],
+        by: Mapping[str, str],
+        seen: Optional[int] = None,
     ) -> Mapping[str, Any]:
         self.rev += 1
         return {"ledger_id": "ledger", "rev": self.rev}
 
-    def frozen(self, hosts: Sequence[str]) -> Mapping[str, str]:
-        return {}
+    def ledger(self, hosts: Sequence[str]) -> Words:
+        return Words(self.rev, {}, {})
 
     def block(self, act: str, level: int, builds: Sequence[str], by: Mapping[str, str]) -> None:
         raise AssertionError("nothing fails here")

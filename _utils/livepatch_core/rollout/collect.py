@@ -131,10 +131,20 @@ def _staged(state: State, host: Host, entry: Any) -> dict[str, Any]:
     build = host.build or found.build
     if found.place is Place.STAGED and build not in state.plan.grants:
         found = Finding(Place.FAILED, Kind.UNCOVERED, f"there is no level for its kernel build {build}")
+    before = _before(state, host, build, found.level or 0, found.there)
+    if found.place is Place.STAGED and (drift := _drift(host, found, before)):
+        found = Finding(Place.FAILED, Kind.DRIFT, drift)
     found = _or_left_out(state, host, found, entry)
-    if found.place is not Place.STAGED:
-        return found.document()
-    return {**found.document(), "before": _before(state, host, build, found.level or 0, found.there)}
+    return {**found.document(), "before": before} if found.place is Place.STAGED else found.document()
+
+
+def _drift(host: Host, found: Finding, before: int) -> str:
+    """Why a host that left the level of its plan, and could not be brought back to the one that it has, is
+    not moved; empty if it may be. What this rollout moved before is where that has left it."""
+    planned = host.placing.level
+    if planned in (None, found.level) or before == found.level or found.there or host.forward_rev:
+        return ""
+    return f"it is at level {found.level}, planned was {planned}, and no rollback could bring it back there"
 
 
 def _or_left_out(state: State, host: Host, found: Finding, entry: Any) -> Finding:

@@ -26,15 +26,25 @@ from livepatch_core.rollout.steps import (
     Block,
     CheckRelease,
     Measure,
+    Recall,
     Rest,
     Send,
     Step,
+    Withdraw,
     Write,
     batches,
 )
 
 LOOK_SECONDS = 30.0  # at least: minions take as long to come back to a master that was restarted
-WORLDLY = (Admit, Approve, Block, Measure, CheckRelease)  # may fail, and are then tried again with a backoff
+WORLDLY = (
+    Admit,
+    Approve,
+    Recall,
+    Withdraw,
+    Block,
+    Measure,
+    CheckRelease,
+)  # may fail, and are then tried again with a backoff
 
 Decision = Union[Step, Rest]
 
@@ -63,11 +73,13 @@ def _soonest(rests: Sequence[Rest], now: Now) -> Rest:
 
 
 def _ledger(state: State, now: Now) -> Optional[Decision]:
-    """What was begun is finished, whatever came since: ledger and catalog may have it already."""
+    """What was begun is finished, whatever came since: ledger and catalog may have it already. A block that
+    the catalog does not take is tried again between the rounds of a rollback: nobody is heard while it is."""
     act = next(iter(state.acts), None)
     if act is not None:
         return Approve(act)
-    return Block() if _is_blocking(state) else None
+    later = state.standing is Standing.ROLLING_BACK and state.troubles and state.round is not None
+    return Block() if _is_blocking(state) and not later else None
 
 
 def _is_blocking(state: State) -> bool:
@@ -77,7 +89,7 @@ def _is_blocking(state: State) -> bool:
 
 
 def _rollback(state: State, now: Now) -> Optional[Decision]:
-    return returning.begin(state) if state.back_wanted is not None and not state.acts else None
+    return Recall(returning.begin(state)) if state.back_wanted is not None and not state.acts else None
 
 
 def _limits(state: State, now: Now) -> Optional[Decision]:
@@ -254,10 +266,12 @@ def _strays(state: State, now: Now) -> Optional[Decision]:
 def _standing(state: State, now: Now) -> Decision:
     if state.standing is Standing.RUNNING:
         return Rest("the end of this round") if state.round is not None else phases.advance(state, now)
-    if state.acts or _is_blocking(state):  # the next try has to wait
-        return Rest("ledger and catalog")
+    if state.acts:  # the next try has to wait
+        return Rest("the ledger")
     if state.standing is Standing.ROLLING_BACK:
         return returning.advance(state)
+    if _is_blocking(state):
+        return Rest("the catalog")
     if state.standing is Standing.ABORTING:
         return _aborting(state)
     waiting = state.counts[Place.APPROVED]
@@ -271,13 +285,14 @@ def _aborting(state: State) -> Decision:
     landing = state.in_flight() or any(job.doubtful or job.purpose == "doubt" for job in state.jobs.values())
     if landing:
         return Rest(f"{state.in_flight()} hosts in flight")
-    untold = [name for name in state.at({Place.APPROVED}) if name not in state.kept]
+    untold = [name for name in (*state.at({Place.APPROVED}), *state.untold) if name not in state.kept]
     return returning.approval(state, untold) if untold else Write(Type.ENDED, _aborted(state))
 
 
 def _aborted(state: State) -> dict[str, str]:
     reason, was = state.reason, [state.hosts[name].was for name in state.at({Place.RECALLED})]
-    if untold := was.count(Place.APPROVED):
+    reason += "".join(f"; {why}" for why in state.lower)
+    if untold := was.count(Place.APPROVED) + was.count(Place.SKIPPED):
         reason += f"; {untold} hosts were approved and not told: they are approved for where they came from"
     if left := len(was) - untold:
         reason += f"; {left} hosts were not told to go back, and do at their next highstate"

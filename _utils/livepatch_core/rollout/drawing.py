@@ -26,17 +26,16 @@ def draw(
     """answers: of every targeted host, None for one that gave none. level: as it was asked for. grains_of:
     the grains that the master has of a minion. Raises LivepatchError."""
     grains, hosts = (options.domain_grain, options.role_grain), list(answers)
-    frozen, held = ledger.frozen(master.state_dir, hosts), status.held(verbs.root(master))
-    approved = ledger.approved(master.state_dir, hosts)
+    said, held = ledger.words(master.state_dir, hosts), status.held(verbs.root(master))
     facts = [
         inventory.facts_of(
             name,
             answers[name],
             grains_of,
             grains,
-            frozen.get(name, ""),
+            said.frozen.get(name, ""),
             held.get(name, ""),
-            approved.get(name, {}),
+            {build: level for build, (level, _) in said.approved.get(name, {}).items()},
         )
         for name in hosts
     ]
@@ -52,4 +51,5 @@ def draw(
         blocked=found.blocked,
         testing=found.testing,
         arrivals=found.arrivals,
+        rev=said.rev,
     )

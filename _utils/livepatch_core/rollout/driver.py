@@ -17,7 +17,8 @@ from typing import Any
 
 from livepatch_core.durable import PRIVATE_FILE, make_directory, write_atomically
 from livepatch_core.errors import LivepatchError
-from livepatch_core.rollout import collect, commands, journal, plandoc, restarts, returning, status, telling
+from livepatch_core.rollout import collect, commands, journal, plandoc, restarts, status, telling
+from livepatch_core.rollout.approving import Approving, document
 from livepatch_core.rollout.clock import Clock, Now, iso
 from livepatch_core.rollout.decide import decide
 from livepatch_core.rollout.fleet import MOVES, Fleet, FleetError, Verb
@@ -26,8 +27,19 @@ from livepatch_core.rollout.model import Plan
 from livepatch_core.rollout.owner import Owner
 from livepatch_core.rollout.records import Type
 from livepatch_core.rollout.state import Job, State
-from livepatch_core.rollout.states import Place
-from livepatch_core.rollout.steps import Admit, Approve, Block, CheckRelease, Measure, Rest, Send, Step, Write
+from livepatch_core.rollout.steps import (
+    Admit,
+    Approve,
+    Block,
+    CheckRelease,
+    Measure,
+    Recall,
+    Rest,
+    Send,
+    Step,
+    Withdraw,
+    Write,
+)
 from livepatch_core.words import Kind
 
 POLL_SECONDS = (
@@ -155,6 +167,7 @@ class Driver:
         plan = status.read_plan(directory)
         self.journal, records = journal.resume(directory / journal.FILE_NAME)
         self.state = fold_all(directory.name, plan, records)
+        self._approving = Approving(self.state, fleet, self.write)
         self._began = clock.monotonic()
         self._t = self.state.t
         self._heard: dict[str, int] = {}  # jid -> how many returns were there at the last look
@@ -284,15 +297,19 @@ class Driver:
         if isinstance(step, Send):
             self._send(self.state.jobs[step.jid])
         elif isinstance(step, Admit):
-            self._admit(step.hosts)
+            self._approving.admit(step.hosts)
         elif isinstance(step, Approve):
-            self._approve(step.act)
+            self._approving.approve(step.act)
+        elif isinstance(step, Recall):
+            self._approving.recall(step.back)
+        elif isinstance(step, Withdraw):
+            self._approving.withdraw(step)
         elif isinstance(step, Block):
-            self._block()
+            self._approving.block()
         elif isinstance(step, Measure):
             self._measure(step.gate)
         elif isinstance(step, CheckRelease):
-            self._check_release()
+            self._approving.check_release()
 
     def _failed(self, step: Step, problem: Exception) -> None:
         if isinstance(step, Send):
@@ -304,6 +321,8 @@ class Driver:
         self.write(Type.TROUBLE, {"why": why})
 
     def _send(self, job: Job) -> None:
+        if job.verb in MOVES and self._approving.overruled(job):
+            return  # the others are told with the next step
         self.fleet.publish(job.jid, job.verb, list(job.pending), self._arguments(job))
         self.write(Type.SENT, {"jid": job.jid})
 
@@ -311,7 +330,7 @@ class Driver:
         if job.verb is Verb.STAGE:
             builds = {self.state.hosts[name].build for name in job.pending}
             grants = {  # of a host that was away when it was planned nobody knows the build
-                build: _grant(one)
+                build: document(one)
                 for build, one in self.state.plan.grants.items()
                 if build in builds or "" in builds
             }
@@ -325,44 +344,6 @@ class Driver:
             return restarts.check_arguments(self.state, job)
         return _question(self.state, job) if job.verb is Verb.ASK else {}
 
-    def _admit(self, hosts: tuple[str, ...]) -> None:
-        frozen = self.fleet.frozen(hosts)
-        if frozen:
-            to = {
-                name: {"to": str(Place.SKIPPED), "text": why} for name, why in frozen.items() if name in hosts
-            }
-            self.write(Type.HOSTS, {"to": to})
-        names = [name for name in hosts if name not in frozen]
-        if not names:
-            return
-        meant = (self.state.granted(self.state.hosts[name]) for name in names)
-        grants = {key: grant for granted in meant for key, grant in granted.items()}
-        body = {
-            "act": f"{self.state.id}/{self.state.act_count + 1}",
-            "hosts": names,
-            "grants": {build: [one.level, one.sha256] for build, one in sorted(grants.items())},
-        }
-        self.write(Type.APPROVE, body)
-
-    def _approve(self, act: str) -> None:
-        """The hosts' documents as the ledger hands them out: it keeps what they had for other kernel
-        builds."""
-        wanted = self.state.acts[act]
-        by = self.state.recall_by if wanted.level is not None else {}
-        said = self.fleet.approve(act, wanted.hosts, wanted.grants, by)
-        plain = [{"hosts": None, "builds": {build: _grant(one) for build, one in wanted.grants.items()}}]
-        documents = said.get("documents") or plain
-        if len(documents) == 1:
-            documents = [{"hosts": None, "builds": documents[0]["builds"]}]
-        body = {"act": act, "ledger_id": said["ledger_id"], "rev": said["rev"], "documents": documents}
-        self.write(Type.APPROVED, body)
-
-    def _block(self) -> None:
-        act = f"{self.state.id}/block"
-        for level, builds in returning.withdrawn(self.state).items():
-            self.fleet.block(act, level, builds, self.state.back_by)
-        self.write(Type.BLOCKED, {"act": act})
-
     def _measure(self, name: str) -> None:
         inquiry = self.state.inquiry
         said = dict(
@@ -372,26 +353,12 @@ class Driver:
             Type.MEASURED, {"gate": name, "attempt": inquiry.attempt if inquiry is not None else 0, **said}
         )
 
-    def _check_release(self) -> None:
-        plan = self.state.plan
-        for build in plan.testing:
-            level = plan.grants[build].level
-            if why := self.fleet.unreleased(build, level):
-                reason = f"level {level} of kernel build {build} {why}, then resume"
-                self.write(Type.PAUSED, {"reason": reason})
-                return
-        self.write(Type.RELEASED, {"builds": list(plan.testing)})
-
     def _seconds(self, rest: Rest) -> float:
         now = self.now()
         longest = POLL_SECONDS if self.state.jobs else IDLE_SECONDS
         waits = [rest.t - now.t] if rest.t is not None else []
         waits += [rest.epoch - now.epoch] if rest.epoch is not None else []
         return max(0.0, min([longest, *waits]))
-
-
-def _grant(grant: Any) -> dict[str, Any]:
-    return {"level": grant.level, "sha256": grant.sha256}
 
 
 def _question(state: State, job: Job) -> dict[str, Any]:

@@ -5,8 +5,9 @@ the runner and the engine, simulated hosts in the tests.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any, Optional, Protocol
 
+from livepatch_core.ledger.rollouts import Words
 from livepatch_core.rollout.model import Gate, Grant
 from livepatch_core.words import Word
 
@@ -49,15 +50,21 @@ class Fleet(Protocol):
         ...
 
     def approve(
-        self, act: str, hosts: Sequence[str], grants: Mapping[str, Grant], by: Mapping[str, str]
+        self,
+        act: str,
+        hosts: Sequence[str],
+        grants: Mapping[str, Grant],
+        by: Mapping[str, str],
+        seen: Optional[int] = None,
     ) -> Mapping[str, Any]:
         """Write approvals; durable when it returns: {"ledger_id", "rev"}. The same ``act`` again returns the
         same rev and writes nothing (the ledger remembers the act). by: ``who`` and ``why``, where that is not
-        who drives the rollout and why it was started."""
+        who drives the rollout and why it was started. seen: the rev of the ledger when it was looked into;
+        raises LivepatchError (busy) where it is another by now, and writes nothing."""
         ...
 
-    def frozen(self, hosts: Sequence[str]) -> Mapping[str, str]:
-        """Which of these hosts are frozen now, and the sentence that says so."""
+    def ledger(self, hosts: Sequence[str]) -> Words:
+        """What the ledger says of these hosts now: freezes, approvals, its rev."""
         ...
 
     def block(self, act: str, level: int, builds: Sequence[str], by: Mapping[str, str]) -> None:
@@ -73,8 +80,8 @@ class Fleet(Protocol):
         ...
 
     def unreleased(self, build_id: str, level: int) -> str:
-        """Why the file server has the level for nobody now (it is in testing, blocked, or gone), and what to
-        do, as half a sentence; empty where it is released."""
+        """Why the file server has the level for nobody now (it is in testing, blocked, or gone), as half a
+        sentence; empty where it is released."""
         ...
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Any, Optional
 
 from livepatch_core.rollout import answers, inquiries, obeyed
@@ -11,6 +11,7 @@ from livepatch_core.rollout.model import Grant, OnFail, Plan, When
 from livepatch_core.rollout.records import Record, Type
 from livepatch_core.rollout.state import Act, BackWanted, Round, State, Trip, begin
 from livepatch_core.rollout.states import Phase, Place, Standing
+from livepatch_core.words import Kind
 
 MAX_TRIES = 8  # publications of one job that fail in a row; with the backoff about four minutes
 OF_A_ROUND = ("stage", "move", "overdue", "doubt", "finish")
@@ -121,8 +122,37 @@ def _round(state: State, body: Mapping[str, Any]) -> None:
 
 
 def _hosts(state: State, body: Mapping[str, Any]) -> None:
+    """act, jid: of what they have no part in any more; it goes on with the others."""
+    act, job = state.acts.get(body.get("act", "")), state.jobs.get(body.get("jid", ""))
     for name, said in body["to"].items():
-        state.put(name, Place(said["to"]), said.get("kind", ""), said.get("text", ""))
+        kind = said.get("kind", "")
+        if kind == Kind.FROZEN and state.hosts[name].place is Place.APPROVED:
+            state.untold[name] = None
+        state.put(name, Place(said["to"]), kind, said.get("text", ""))
+        if job is not None:
+            job.pending.pop(name, None)
+    if job is not None and not job.pending:
+        del state.jobs[job.jid]
+    if act is not None:
+        _without(state, act, body["to"])
+
+
+def _without(state: State, act: Act, names: Collection[str]) -> None:
+    act.hosts = [name for name in act.hosts if name not in names]
+    if not act.hosts:
+        del state.acts[act.act]
+
+
+def _kept(state: State, body: Mapping[str, Any]) -> None:
+    """They stand where they stood."""
+    state.kept.update(body["hosts"])
+    state.recalled.difference_update(body["hosts"])
+    _without(state, state.acts[body["act"]], body["hosts"])
+    state.back_approved = not state.acts and _all_approved(state)
+
+
+def _all_approved(state: State) -> bool:
+    return all(state.hosts[name].document >= 0 for name in state.recalled)
 
 
 def _approve(state: State, body: Mapping[str, Any]) -> None:
@@ -133,6 +163,8 @@ def _approve(state: State, body: Mapping[str, Any]) -> None:
         for name in body["hosts"]:
             state.recalled.add(name)
             state.hosts[name].before = body["level"]
+    if body.get("lower"):
+        state.lower[body["lower"]] = None
 
 
 def _approved(state: State, body: Mapping[str, Any]) -> None:
@@ -145,12 +177,13 @@ def _approved(state: State, body: Mapping[str, Any]) -> None:
         for name in names:
             _take_approval(state, name, act, body["rev"], len(state.documents) - 1)
     if act.level is not None and not state.acts:
-        state.back_approved = all(state.hosts[name].document >= 0 for name in state.recalled)
+        state.back_approved = _all_approved(state)
 
 
 def _take_approval(state: State, name: str, act: Act, rev: int, document: int) -> None:
     host = state.hosts[name]
     host.rev = rev
+    state.untold.pop(name, None)
     if act.level is not None:
         host.document = document
         if not answers.is_heard_first(state, name):
@@ -191,8 +224,9 @@ def _sent(state: State, body: Mapping[str, Any]) -> None:
 def _unsent(state: State, body: Mapping[str, Any]) -> None:
     job = state.jobs[body["jid"]]
     job.tries += 1
-    job.retry_t = state.t + min(2.0**job.tries, BACKOFF)
-    job.doubtful = job.verb in MOVES
+    job.retry_t = state.t + _backoff(job.tries)
+    if body.get("tried", True):
+        job.doubtful = job.verb in MOVES
     state.trouble = body["why"]
     if job.tries >= MAX_TRIES and state.standing is Standing.RUNNING:
         state.stand(
@@ -200,9 +234,14 @@ def _unsent(state: State, body: Mapping[str, Any]) -> None:
         )
 
 
+def _backoff(tries: int) -> float:
+    """Seconds; a ledger may be away for a weekend."""
+    return min(2.0 ** min(tries, MAX_TRIES), BACKOFF)
+
+
 def _trouble(state: State, body: Mapping[str, Any]) -> None:
     state.trouble, state.troubles = body["why"], state.troubles + 1
-    state.retry_t = state.t + min(2.0**state.troubles, BACKOFF)
+    state.retry_t = state.t + _backoff(state.troubles)
     if state.troubles >= MAX_TRIES and state.standing is Standing.RUNNING:
         state.stand(Standing.PAUSED, f"{state.troubles} times in a row: {body['why']}")
 
@@ -234,6 +273,7 @@ def _back(state: State, body: Mapping[str, Any]) -> None:
     state.back_who = state.back_wanted.who if state.back_wanted is not None else ""
     state.back_wanted = None
     state.recalled, state.back_approved = set(body["hosts"]), not body["hosts"]
+    state.kept, state.lower = {}, {}
     state.stayed, state.doubted = set(body.get("stay", ())), set(body.get("doubt", ()))
     for name in body["hosts"]:
         state.hosts[name].was, state.hosts[name].document = None, -1
@@ -247,12 +287,13 @@ def _back(state: State, body: Mapping[str, Any]) -> None:
     state.stand(Standing.ROLLING_BACK, body["why"])
 
 
-def _block(state: State, _body: Mapping[str, Any]) -> None:
-    state.blocking = True
+def _block(state: State, body: Mapping[str, Any]) -> None:
+    state.blocking, state.withholding = True, body.get("levels", [])
 
 
 def _blocked(state: State, _body: Mapping[str, Any]) -> None:
     state.blocking, state.blocked = False, True
+    state.withheld.update((level, build) for level, builds in state.withholding for build in builds)
     state.well_again()
 
 
@@ -262,6 +303,10 @@ def _released(state: State, _body: Mapping[str, Any]) -> None:
 
 def _paused(state: State, body: Mapping[str, Any]) -> None:
     state.unproven.update(body.get("unproven", ()))
+    wait = body.get("wait", ())
+    for name in wait:  # staged, and approved for nothing
+        state.put(name, Place.PENDING)
+    state.queue = {**dict.fromkeys(wait), **state.queue}
     state.stand(Standing.PAUSED, body["reason"])
 
 
@@ -284,6 +329,7 @@ READERS: Mapping[str, Callable[[State, Mapping[str, Any]], Optional[None]]] = {
         Type.HOSTS: _hosts,
         Type.APPROVE: _approve,
         Type.APPROVED: _approved,
+        Type.KEPT: _kept,
         Type.MOVE: _move,
         Type.FINISH: _finish,
         Type.LOOK: answers.look,

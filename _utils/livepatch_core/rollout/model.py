@@ -252,7 +252,7 @@ class HostFacts:
 class Placing:
     """One targeted host in the plan. wave is None unless it is eligible. before: the level to go back to.
     kernel: the release it is to be started with; empty for hosts that are not, or were away (the option
-    ``kernel`` is asked for at their turn)."""
+    ``kernel`` is asked for at their turn). level: the one that it had, where that was known."""
 
     minion: str
     group: Group
@@ -265,6 +265,7 @@ class Placing:
     version: str = ""
     method: Method = Method.LIVEPATCH
     kernel: str = ""
+    level: Optional[int] = None
 
 
 @dataclass(frozen=True)
@@ -290,7 +291,7 @@ class Plan:
     domain. uncovered_strata: strata that no canary covers. testing: kernel builds whose level was in testing
     when the plan was made: no wave but the canaries' begins while one of them still is. at: when it was made
     (ISO 8601, UTC). arrivals: by release and kernel build, what hosts that are started with that kernel are
-    approved for.
+    approved for. rev: the ledger's newest when it was made; None in plans of versions that did not keep it.
     """
 
     schema: int
@@ -308,3 +309,4 @@ class Plan:
     notes: tuple[str, ...] = ()
     testing: tuple[str, ...] = ()
     arrivals: Mapping[str, Mapping[str, Grant]] = field(default_factory=dict, hash=False)
+    rev: Optional[int] = None

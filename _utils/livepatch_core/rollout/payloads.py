@@ -21,8 +21,8 @@ from livepatch_core.words import Kind
 # the file server would show it to everybody.
 MOST = 4 << 20
 NOT_RELEASED = {
-    LevelStatus.TESTING: "is still in testing: promote it",
-    LevelStatus.BLOCKED: "is blocked (livepatch_catalog.list says why): roll back, or unblock and promote it",
+    LevelStatus.TESTING: "is still in testing",
+    LevelStatus.BLOCKED: "is blocked (livepatch_catalog.list says why)",
 }
 
 
@@ -51,11 +51,11 @@ def refuse_unsendable(master: Master, plan: Plan) -> None:
 
 
 def unreleased(master: Master, build_id: str, level: int) -> str:
-    """Why hosts that need the level from the file server cannot have it, and what to do, as half a sentence;
-    empty where it is released. Raises LivepatchError (catalog)."""
+    """Why hosts that need the level from the file server cannot have it, as half a sentence; empty where it
+    is released. Raises LivepatchError (catalog)."""
     found = find(master, build_id, level)
     if found is None:
-        return "is no longer in the catalog: publish it again"
+        return "is no longer in the catalog"
     return NOT_RELEASED.get(found.status, "")
 
 

@@ -61,8 +61,9 @@ def rollout_id(plan: Plan) -> str:
 
 
 def document(plan: Plan) -> dict[str, Any]:
-    """Plain data."""
+    """Plain data. What older plans do not have is left out where it is not known: they keep their hash."""
     return {
+        **({} if plan.rev is None else {"rev": plan.rev}),
         "schema": plan.schema,
         "options": option_document.document(plan.options),
         "target": plan.target,
@@ -88,11 +89,13 @@ def document(plan: Plan) -> dict[str, Any]:
 
 
 def _placing_document(placing: Placing) -> dict[str, Any]:
-    """asdict copies deeply, which takes most of the time of a large plan. An empty kernel is left out: older
-    plans, which have none, keep their hash."""
-    words = {"group": str(placing.group), "method": str(placing.method)}
+    """asdict copies deeply, which takes most of the time of a large plan. An empty kernel and an unknown
+    level are left out: older plans, which have none, keep their hash."""
+    words: dict[str, Any] = {"group": str(placing.group), "method": str(placing.method)}
     if placing.kernel:
         words["kernel"] = placing.kernel
+    if placing.level is not None:
+        words["level"] = placing.level
     return {**{key: getattr(placing, key) for key in PLACING}, **words}
 
 
@@ -116,6 +119,7 @@ def _plan(written: Mapping[str, Any]) -> Plan:
         notes=tuple(written["notes"]),
         testing=tuple(written["testing"]),
         arrivals={release: _grants(builds) for release, builds in written.get("arrivals", {}).items()},
+        rev=written.get("rev"),
     )
 
 
@@ -126,8 +130,8 @@ def _grants(written: Mapping[str, Any]) -> dict[str, Grant]:
 def _placing(written: Mapping[str, Any]) -> Placing:
     """The method is missing where a plan was made by a version that had but one."""
     words = {"group": Group(written["group"]), "method": Method(written.get("method", Method.LIVEPATCH))}
-    kernel = written.get("kernel", "")
-    return Placing(**{**{key: written[key] for key in PLACING if key not in words}, **words}, kernel=kernel)
+    newer = {"kernel": written.get("kernel", ""), "level": written.get("level")}
+    return Placing(**{**{key: written[key] for key in PLACING if key not in words}, **words, **newer})
 
 
 def _canonical(value: Any) -> bytes:

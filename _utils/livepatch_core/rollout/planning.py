@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timezone
+from typing import Optional
 
 from livepatch_core.errors import LivepatchError
 from livepatch_core.rollout import arithmetic, estimate
@@ -49,6 +50,7 @@ def make_plan(
     blocked: Mapping[str, str],
     testing: Collection[str] = (),
     arrivals: Mapping[str, Mapping[str, Grant]] = NO_ARRIVALS,
+    rev: Optional[int] = None,
 ) -> Plan:
     """The plan for ``hosts``, each of which has its place in it.
 
@@ -56,7 +58,8 @@ def make_plan(
     kernel build, what a rollback may approve; level 0 is added. now: aware. version: of the master's own
     extension. blocked: kernel builds whose level is blocked, and why. testing: those whose level is in
     testing; the plan remembers them, and no wave but the canaries' begins while one still is. arrivals: by
-    release and kernel build, what hosts that are started with that kernel are approved for.
+    release and kernel build, what hosts that are started with that kernel are approved for. rev: the ledger's
+    newest.
 
     Raises LivepatchError (argument): canaries that are not there or cannot be moved, an exposure that no plan
     keeps to, a host given twice. Raises ValueError for a time without offset.
@@ -96,6 +99,7 @@ def make_plan(
         arithmetic=estimate.estimate(options, waves, limits, away, moment),
         testing=tuple(sorted(set(testing) & set(meant))),
         arrivals={release: dict(builds) for release, builds in sorted(arrivals.items())},
+        rev=rev,
     )
     return replace(plan, notes=remarks(plan, {one.minion: one for one in hosts}, version))
 
@@ -156,6 +160,7 @@ def _placing(host: HostFacts, question: Question, back: Back) -> Placing:
         version=host.version or "",
         method=method,
         kernel=(host.kernel or "") if method is not Method.LIVEPATCH else "",
+        level=host.level if group is Group.ELIGIBLE else None,
     )
 
 

@@ -32,15 +32,16 @@ class Type(Word):
     REFUSED = "refused"  # one that was not: id, verb, who, why, reason
     PHASE = "phase"  # phase, wave, lap
     ROUND = "round"  # hosts dispatched together: round; jobs that stage them, or back and hosts; strays
-    HOSTS = "hosts"  # hosts that were decided without asking them: to
-    APPROVE = "approve"  # act, hosts, grants, round or back
+    HOSTS = "hosts"  # hosts that were decided without asking them: to; act, jid: what they had a part in
+    APPROVE = "approve"  # act, hosts, grants; level: back to which; lower: why not where they came from
+    KEPT = "kept"  # act; hosts that do not go back: level that somebody has approved since
     APPROVED = "approved"  # act, ledger_id, rev, documents
     MOVE = "move"  # jobs: [jid, hosts, document]
     FINISH = "finish"  # jobs: [jid, hosts] that are back from a restart
     LOOK = "look"  # purpose; jobs: [jid, hosts], or no hosts for all that are well in this lap
     ASK = "ask"  # gate, attempt; jobs; twins
     SENT = "sent"  # jid
-    UNSENT = "unsent"  # jid, why: it could not be published, or nobody knows
+    UNSENT = "unsent"  # jid, why: it could not be published, or nobody knows; tried: False if it was not
     ANSWERS = "answers"  # jid, hosts: what each came to
     SILENT = "silent"  # jid: its deadline has passed
     MEASURED = "measured"  # gate, attempt, value or no_data, evidence
@@ -48,10 +49,10 @@ class Type(Word):
     VERDICT = "verdict"  # gate, hosts, attempt, evidence
     TRIPPED = "tripped"  # counter, scope, number, limit, action, laps: what rollback_wave is about
     BACK = "back"  # the rollback begins: scope, why, block, hosts; stay, doubt: of them
-    BLOCK = "block"  # act
+    BLOCK = "block"  # act, levels: [level, kernel builds]
     BLOCKED = "blocked"  # act
     RELEASED = "released"  # what was in testing is released by now
-    PAUSED = "paused"  # reason; unproven: strata, where canaries have shown nothing
+    PAUSED = "paused"  # reason; unproven: strata, where canaries have shown nothing; wait: hosts, once more
     TROUBLE = "trouble"  # why: the world could not be asked; asked again
     ENDED = "ended"  # state, reason
 

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from typing import Any
 
 from livepatch_core.rollout.answers import is_heard_first
 from livepatch_core.rollout.fleet import Verb
 from livepatch_core.rollout.limits import next_back
-from livepatch_core.rollout.model import Grant, way_back
+from livepatch_core.rollout.model import Grant
+from livepatch_core.rollout.obeyed import named
 from livepatch_core.rollout.records import Type
 from livepatch_core.rollout.state import State
 from livepatch_core.rollout.states import Place, Standing
-from livepatch_core.rollout.steps import Rest, Step, Write
+from livepatch_core.rollout.steps import Rest, Step, Withdraw, Write
+from livepatch_core.words import Kind
 
 NAMED = 5  # hosts in a sentence
 LAST = (Place.LOST, Place.UNREACHABLE)  # silent ones would hold up a round of those who answer
@@ -66,6 +68,8 @@ def has_landed(state: State, name: str) -> bool:
 def advance(state: State) -> Step | Rest:
     if not state.back_approved:
         return approval(state, [name for name in state.recalled if state.hosts[name].document < 0])
+    if levels := _to_block(state):
+        return Write(Type.BLOCK, {"act": f"{state.id}/block/{len(state.withheld)}", "levels": levels})
     if state.round is not None:
         return Rest("the end of this round of the rollback")
     recalled = [name for name in state.recalled if state.hosts[name].place is Place.RECALLED]
@@ -77,8 +81,8 @@ def advance(state: State) -> Step | Rest:
         )
     if state.in_flight():
         return Rest(f"{state.in_flight()} hosts in flight")
-    if state.block_wanted and not state.blocked:
-        return Write(Type.BLOCK, {"act": f"{state.id}/block"})
+    if state.blocking:
+        return Rest("the catalog")
     away = [name for name in state.strays if state.is_stray(name)]
     if away:
         return Rest(f"{len(away)} hosts that did not come back from their restart")
@@ -90,7 +94,7 @@ def _never_back(state: State) -> list[str]:
     return [name for name in state.strays if state.hosts[name].place is Place.LOST]
 
 
-def approval(state: State, names: Collection[str]) -> Write:
+def approval(state: State, names: Collection[str]) -> Withdraw:
     """One approval for all of a kernel build that go back to the same level; the first of those that these
     hosts need."""
     wanted = frozenset(names)
@@ -99,21 +103,26 @@ def approval(state: State, names: Collection[str]) -> Write:
         if name in wanted:
             groups.setdefault((host.before, host.build), []).append(name)
     (level, build), names = next(iter(sorted(groups.items())))
-    grant = _grant(state, build, level)
-    body: dict[str, Any] = {
-        "act": f"{state.id}/{state.act_count + 1}",
-        "hosts": names,
-        "grants": {build: [grant.level, grant.sha256]},
-        "level": grant.level,
-    }
-    return Write(Type.APPROVE, body)
+    return Withdraw(tuple(names), build, level)
 
 
-def _grant(state: State, build: str, level: int) -> Grant:
-    """Any kernel build can go back to 0; of one that no plan knew there is nothing else."""
+def ways_back(state: State, build: str, level: int) -> list[Grant]:
+    """The level and those below it that might be approved, the highest first. Any kernel build can go back to
+    0; of one that no plan knew there is nothing else."""
     levels = state.plan.back.get(build, {})
-    nearest = way_back(levels, level)
-    return levels[nearest] if nearest else Grant(0, None)
+    return [*(levels[one] for one in sorted(levels, reverse=True) if 0 < one <= level), Grant(0, None)]
+
+
+def _to_block(state: State) -> list[list[Any]]:
+    """What is not blocked yet, in the order of levels: at first all that was granted, as hosts may meet it
+    until they are back; later what has shown since. A version before has blocked all at once."""
+    if not state.block_wanted or state.blocking or (state.blocked and not state.withheld):
+        return []
+    left = {
+        level: [build for build in builds if (level, build) not in state.withheld]
+        for level, builds in withdrawn(state).items()
+    }
+    return [[level, builds] for level, builds in left.items() if builds]
 
 
 def withdrawn(state: State) -> dict[int, list[str]]:
@@ -136,7 +145,16 @@ def _end(state: State) -> dict[str, str]:
     stuck = bad[Place.ROLLBACK_FAILED] or bad[Place.NEEDS_REBOOT]
     standing = Standing.ROLLBACK_FAILED if stuck else Standing.ROLLED_BACK
     reason = f"{back}, {said}" if said else back
+    reason += "".join(f"; {why}" for why in state.lower)
+    if state.kept:
+        reason += f"; {len(state.kept)} are approved for another level since ({named(state.kept)})"
+    failed = state.at({Place.ROLLBACK_FAILED})
+    if frozen := [name for name in failed if state.hosts[name].kind == Kind.FROZEN]:
+        reason += f"; {_first(frozen)} are frozen and were not told: unfreeze them and roll back again"
     if never := _never_back(state):
-        names = f"{', '.join(never[:NAMED])}{' and others' if len(never) > NAMED else ''}"
-        reason += f"; {names} did not come back: run livepatch_restart.finish there once that answers"
+        reason += f"; {_first(never)} did not come back: run livepatch_restart.finish there once that answers"
     return {"state": str(standing), "reason": reason}
+
+
+def _first(names: Sequence[str]) -> str:
+    return f"{', '.join(names[:NAMED])}{' and others' if len(names) > NAMED else ''}"

@@ -296,15 +296,20 @@ class SaltFleet:
     # -- ledger and catalog
 
     def approve(
-        self, act: str, hosts: Sequence[str], grants: Mapping[str, Grant], by: Mapping[str, str]
+        self,
+        act: str,
+        hosts: Sequence[str],
+        grants: Mapping[str, Grant],
+        by: Mapping[str, str],
+        seen: Optional[int] = None,
     ) -> Mapping[str, Any]:
         wanted = {build: ledger_model.Grant(one.level, one.sha256) for build, one in grants.items()}
         author = self._author(by)
         author = replace(author, why=f"rollout {self._rollout}: {author.why}")
-        return ledger_rollouts.approve_once(self._master, act, hosts, wanted, author)
+        return ledger_rollouts.approve_once(self._master, act, hosts, wanted, author, seen)
 
-    def frozen(self, hosts: Sequence[str]) -> Mapping[str, str]:
-        return ledger_rollouts.frozen(self._master.state_dir, hosts)
+    def ledger(self, hosts: Sequence[str]) -> ledger_rollouts.Words:
+        return ledger_rollouts.words(self._master.state_dir, hosts)
 
     def block(self, act: str, level: int, builds: Sequence[str], by: Mapping[str, str]) -> None:
         """What is blocked already stays so: that is what was asked for."""

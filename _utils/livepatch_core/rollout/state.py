@@ -24,6 +24,7 @@ from livepatch_core.rollout.states import (
     Place,
     Standing,
 )
+from livepatch_core.words import Kind
 
 LATECOMERS = frozenset({Group.OFFLINE, Group.UNKNOWN})
 RESTARTING = {Verb.STAGE: Verb.CHECK, Verb.MOVE: Verb.LEAVE}
@@ -209,7 +210,9 @@ class State:
     acknowledged: dict[tuple[str, str, int], int] = field(default_factory=dict)
     promoted: bool = False
     full: bool = False
-    kept: dict[str, int] = field(default_factory=dict)  # hosts that an abort leaves at a level approved since
+    kept: dict[str, int] = field(default_factory=dict)  # hosts that are left at a level approved since
+    untold: dict[str, None] = field(default_factory=dict)  # approved, then frozen, and so not told
+    lower: dict[str, None] = field(default_factory=dict)  # why hosts go back to a lower level than they had
     aborted_by: dict[str, str] = field(default_factory=dict)
     late_t: Optional[float] = None  # when waiting for late hosts began
     back_wanted: Optional[BackWanted] = None  # a rollback that is to begin
@@ -224,6 +227,8 @@ class State:
     block_wanted: bool = False
     blocking: bool = False
     blocked: bool = False
+    withheld: set[tuple[int, str]] = field(default_factory=set)  # level and kernel build that it has blocked
+    withholding: list[Any] = field(default_factory=list)  # the same, of the block that is under way
     seen_commands: set[str] = field(default_factory=set)
     trouble: str = ""
     troubles: int = 0
@@ -338,7 +343,10 @@ class State:
         return self.hosts[name].place is Place.LOST and self.t < self.strays.get(name, 0.0)
 
     def retriable(self) -> list[str]:
-        return [name for name in self.at(RETRIABLE) if not self.is_stray(name)]
+        """Skipped ones only where a freeze did that, which may be over."""
+        places = RETRIABLE | {Place.SKIPPED}
+        left = ((name, self.hosts[name]) for name in self.at(places) if not self.is_stray(name))
+        return [name for name, host in left if host.place in RETRIABLE or host.kind == Kind.FROZEN]
 
     def at(self, places: Iterable[Place]) -> list[str]:
         """All hosts in these places, in the plan's order; asks every host, so only for what is rare."""

@@ -51,6 +51,24 @@ class Approve:
 
 
 @dataclass(frozen=True)
+class Recall:
+    """Ask which of the hosts that a rollback is about were approved for something else since, and begin it
+    without them. back: the record that begins it."""
+
+    back: Write
+
+
+@dataclass(frozen=True)
+class Withdraw:
+    """Write the intent to approve hosts of one kernel build for the level that they came from or, where
+    nobody can have that any more, for the next lower one."""
+
+    hosts: tuple[str, ...]
+    build: str
+    level: int
+
+
+@dataclass(frozen=True)
 class Block:
     """Block the level; its intent is journaled."""
 
@@ -84,4 +102,4 @@ def batches(names: Iterable[str], document: int = -1) -> tuple[Batch, ...]:
     return tuple(Batch(whole[start : start + MOST_HOSTS], document) for start in starts)
 
 
-Step = Union[Write, Send, Admit, Approve, Block, Measure, CheckRelease]
+Step = Union[Write, Send, Admit, Approve, Recall, Withdraw, Block, Measure, CheckRelease]

@@ -11,18 +11,17 @@ from pathlib import Path
 from typing import Any, Optional
 
 from livepatch_core.catalog import files
-from livepatch_core.catalog.read import BUILD_ID
 from livepatch_core.catalog.settings import Master
 from livepatch_core.durable import make_directory, write_atomically
 from livepatch_core.errors import LivepatchError
 from livepatch_core.ledger import rollouts
-from livepatch_core.ledger.model import Grants
 from livepatch_core.rollout import (
     adoption,
     commands,
     driver,
     journal,
     options,
+    overruled,
     owner,
     plandoc,
     returning,
@@ -34,7 +33,7 @@ from livepatch_core.rollout.model import Group, Method, Plan
 from livepatch_core.rollout.obeyed import named
 from livepatch_core.rollout.owner import OwnerKind
 from livepatch_core.rollout.records import Type
-from livepatch_core.rollout.state import Host, State
+from livepatch_core.rollout.state import State
 from livepatch_core.rollout.states import TROUBLED, Phase, Place, Standing
 from livepatch_core.words import Kind
 
@@ -155,17 +154,15 @@ def command(
 
 
 def taken_on(master: Master, directory: Path, verb: str, scope: str) -> dict[str, int]:
-    """Hosts which somebody has approved for another level or kernel since, and that level, where the verb's
-    way back would be the newest word about them: of a rollout that has ended, and of those that an abort
-    finds approved and not told. Raises LivepatchError (superseded) where a rollback would be left with
-    nobody, journal where the ledger cannot be read."""
+    """Hosts of a rollout that has ended which somebody has approved for another level or kernel since, and
+    that level: a rollback leaves them there. Of one that goes on its driver sees to that. Raises
+    LivepatchError (superseded) where a rollback would be left with nobody, journal where the ledger cannot be
+    read."""
     state = status.read(directory)
-    if verb == commands.Order.ABORT:
-        return _since(master, state, state.at({Place.APPROVED}))
     if verb != commands.Order.ROLLBACK or not state.ended:
         return {}
     names = [one for one in returning.concerned(state, scope) if not returning.has_landed(state, one)]
-    since = _since(master, state, names)
+    since = overruled.found(state, names, rollouts.words(master.state_dir, names).approved, back=True)
     if since and len(since) == len(names):
         raise LivepatchError(
             Kind.SUPERSEDED,
@@ -174,26 +171,6 @@ def taken_on(master: Master, directory: Path, verb: str, scope: str) -> dict[str
             remedy="Roll back what took them there first, or approve a level (livepatch_ledger.approve).",
         )
     return since
-
-
-def _since(master: Master, state: State, names: list[str]) -> dict[str, int]:
-    approvals = rollouts.approvals(master.state_dir, names)
-    found = {name: _said_since(state, state.hosts[name], approvals.get(name, {})) for name in names}
-    return {name: level for name, level in found.items() if level is not None}
-
-
-def _said_since(state: State, host: Host, grants: Grants) -> Optional[int]:
-    """The level that a host was approved for by somebody else after this rollout; None where it was not. For
-    another kernel, which has its release among the approvals: the highest that it can have there. Levels of
-    other kernel builds alone say nothing: who approves by hand approves them for all hosts."""
-    here, target = grants.get(host.build), state.target(host)
-    own = {host.before, *([target.level] if target is not None else [])}
-    newer = here is not None and (here.since is None or here.since > host.forward_rev)
-    if here is not None and newer and here.level not in own:
-        return here.level
-    newest = {build: one.level for build, one in grants.items() if one.since is None}
-    kernels = {key for key in newest if not BUILD_ID.fullmatch(key)}
-    return max(newest.values()) if kernels - {host.kernel} else None
 
 
 def pause(directory: Path, who: str, clock: Clock) -> None:

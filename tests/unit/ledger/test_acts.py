@@ -12,7 +12,7 @@ from livepatch_core.errors import LivepatchError
 from livepatch_core.host.approval import parse_approval
 from livepatch_core.ledger.acts import approve, freeze, unfreeze
 from livepatch_core.ledger.handout import hand_out
-from livepatch_core.ledger.rollouts import approved
+from livepatch_core.ledger.rollouts import Words, words
 from livepatch_core.ledger.show import show
 from livepatch_core.ledger.store import ledger_file
 from livepatch_core.words import Kind
@@ -29,14 +29,14 @@ def test_hosts_parse_what_is_handed_out(master: Master) -> None:
     assert (approval.builds[OTHER].level, approval.builds[OTHER].sha256) == (0, None)
 
 
-def test_what_each_is_approved_for(master: Master) -> None:
-    assert approved(master.state_dir, ["hv1"]) == {}, "there is no ledger yet"
+def test_what_each_is_approved_for_and_since_when(master: Master) -> None:
+    assert words(master.state_dir, ["hv1"]) == Words(0, {}, {}), "there is no ledger yet"
     approve(master, ["hv1", "hv2", "hv3"], {**grants(2), **grants(1, OTHER)}, BY)
     approve(master, ["hv2"], grants(0), BY)
-    assert approved(master.state_dir, ["hv1", "hv2", "new"]) == {
-        "hv1": {BUILD: 2, OTHER: 1},
-        "hv2": {BUILD: 0, OTHER: 1},
-    }
+    freeze(master, ["hv1", "hv3"], BY)
+    found = words(master.state_dir, ["hv1", "hv2", "new"])
+    assert found.approved == {"hv1": {BUILD: (2, 1), OTHER: (1, 1)}, "hv2": {BUILD: (0, 2), OTHER: (1, 1)}}
+    assert list(found.frozen) == ["hv1"] and found.rev == 3
 
 
 def test_every_write_raises_rev_but_only_of_the_hosts_it_is_about(master: Master) -> None:

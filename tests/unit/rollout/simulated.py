@@ -12,13 +12,14 @@ from pathlib import Path
 from typing import Any, Optional
 
 import livepatch_core
+from livepatch_core.ledger.rollouts import Words
 from livepatch_core.rollout import driver, owner, status
 from livepatch_core.rollout.clock import SystemClock
 from livepatch_core.rollout.fleet import FleetError, Verb
 from livepatch_core.rollout.model import Gate, Grant, Method, Plan
 from livepatch_core.rollout.owner import OwnerKind
 from livepatch_core.rollout.state import State
-from tests.unit.rollout.fleets import KERNEL, NEW_BUILD, NEW_LEVEL
+from tests.unit.rollout.fleets import KERNEL, LEVEL, NEW_BUILD, NEW_LEVEL
 
 BEGAN = 1_795_521_600.0  # 2026-11-24T12:00:00Z
 LEDGER = "ledger-0123456789ab"
@@ -81,7 +82,8 @@ class World:
         self.measured: Callable[[Gate], Mapping[str, Any]] = lambda gate: {"value": 1, "evidence": "asked"}
         self.values: Callable[[str, str], Any] = lambda host, fun: True
         self.withheld: Any = False  # whether the level is not released, or the kernel builds for which
-        self.why_withheld = "is still in testing: promote it"
+        self.why_withheld = "is still in testing"
+        self.gone: dict[int, str] = {}  # levels that hosts cannot have any more, and why
         self.newest = KERNEL  # what "newest" means on each host
         self.skew = 0.0  # of the wall clock
         self.waited: Callable[[float], None] = lambda now: None
@@ -147,8 +149,14 @@ class World:
         self.waited(self.time())
 
     def approve(
-        self, act: str, hosts: Sequence[str], grants: Mapping[str, Grant], by: Mapping[str, str]
+        self,
+        act: str,
+        hosts: Sequence[str],
+        grants: Mapping[str, Grant],
+        by: Mapping[str, str],
+        seen: Optional[int] = None,
     ) -> Mapping[str, Any]:
+        assert act in self.data["acts"] or seen == self.data["rev"], "it was not looked into the ledger"
         self.authors += [(act, one.level, by) for one in grants.values()]
         self.watch("approve", (act, list(hosts), grants))
         builds = {build: {"level": one.level, "sha256": one.sha256} for build, one in grants.items()}
@@ -160,8 +168,20 @@ class World:
         documents = [{"hosts": list(hosts), "builds": builds}]
         return {"ledger_id": LEDGER, "rev": self.data["acts"][act], "documents": documents}
 
-    def frozen(self, hosts: Sequence[str]) -> Mapping[str, str]:
-        return {name: why for name, why in self.frozen_hosts.items() if name in hosts}
+    def ledger(self, hosts: Sequence[str]) -> Words:
+        asked = {name: self.data["approvals"][name] for name in hosts if name in self.data["approvals"]}
+        approved = {
+            name: {build: (grant["level"], one["rev"]) for build, grant in one["builds"].items()}
+            for name, one in asked.items()
+        }
+        frozen = {name: why for name, why in self.frozen_hosts.items() if name in hosts}
+        return Words(self.data["rev"], frozen, approved)
+
+    def by_hand(self, name: str, level: int, build: str = "") -> None:
+        """Somebody approves it for a level, of the kernel build that it runs."""
+        self.data["rev"] += 1
+        builds = {build or self.data["hosts"][name]["build"]: {"level": level, "sha256": "5" * 64}}
+        self.data["approvals"][name] = {"rev": self.data["rev"], "builds": builds}
 
     def block(self, act: str, level: int, builds: Sequence[str], by: Mapping[str, str]) -> None:
         self.authors.append((act, level, by))
@@ -179,7 +199,7 @@ class World:
 
     def unreleased(self, build_id: str, level: int) -> str:
         withheld = self.withheld if isinstance(self.withheld, bool) else build_id in self.withheld
-        return self.why_withheld if withheld else ""
+        return self.gone.get(level, self.why_withheld if withheld and level == LEVEL else "")
 
     # -- hosts
 

@@ -83,7 +83,7 @@ def rollouts(draw: st.DrawFn) -> tuple[Plan, dict[str, str]]:
         "drain_deadline": 300,
         "restart_deadline": draw(st.sampled_from((40, 200))),
     }
-    plan = plan_of(hosts, options)
+    plan = plan_of(hosts, options, rev=10)
     methods = {one.minion: one.method for one in plan.hosts}
     chosen = draw(st.lists(st.sampled_from(sorted(methods)), unique=True, max_size=count))
     ways = {
@@ -108,6 +108,8 @@ class Watched:
         self.orders: dict[int, tuple[str, dict[str, Any]]] = {}
         self.waves = {one.minion: one.wave for one in plan.hosts}
         self.methods = {one.minion: one.method for one in plan.hosts}
+        self.others: dict[int, tuple[str, str]] = {}  # what somebody else does to a host, and when
+        self.spoken: set[str] = set()  # hosts that somebody else has approved for another level
 
     def run(self) -> State:
         state = drive(self.directory, self.world, self.turn)
@@ -138,9 +140,23 @@ class Watched:
             self.explained(state)
         if self.turns in self.orders:
             self.say(*self.orders[self.turns])
+        if self.turns in self.others:
+            self.meddle(*self.others[self.turns])
         idle = state.standing is Standing.PAUSED and not commands.waiting(self.directory)
         asked = any(job.t is not None for job in state.jobs.values())
         return idle and not asked and isinstance(decide(state, Now(self.world.now(), self.t())), Rest)
+
+    def meddle(self, what: str, name: str) -> None:
+        frozen = self.world.frozen_hosts
+        if what == "thaw":
+            frozen.clear()
+        elif what == "freeze all":
+            frozen.update(dict.fromkeys(self.waves, "the fleet is frozen"))
+        elif name in self.waves and what == "freeze":
+            frozen[name] = "this host is frozen"
+        elif name in self.waves:
+            self.world.by_hand(name, 7)
+            self.spoken.add(name)
 
     def t(self) -> float:
         """Observed seconds; the same owner has driven it all the time."""
@@ -178,6 +194,7 @@ class Watched:
                 assert all(self.methods[name] is Method.KEXEC for name in names)
         elif act == "approve":
             _, names, grants = what
+            assert self.spoken.isdisjoint(names), "the newest word wins"
             if KERNEL in grants or any(one.level == self.plan.options.level for one in grants.values()):
                 assert KERNEL not in grants or all(self.methods[name] is Method.KEXEC for name in names)
                 self.forward(state, names)
@@ -189,6 +206,7 @@ class Watched:
 
     def told(self, names: list[str], approval: dict[str, Any]) -> None:
         """Nobody is sent where the ledger does not let it go."""
+        assert self.spoken.isdisjoint(names) and self.world.frozen_hosts.keys().isdisjoint(names)
         for name in names:
             known = self.world.data["approvals"][name]
             assert approval["ledger_id"] == LEDGER
@@ -301,6 +319,31 @@ def test_with_operators(rollout: tuple[Plan, dict[str, str]], orders: dict[int, 
     with somewhere() as place:
         watched = Watched(place, *rollout)
         watched.orders = orders
+        state = watched.run()
+        assert state.ended
+        check_journal(watched.directory, watched.plan)
+        assert status.read(watched.directory).counts == state.counts
+
+
+OTHERS = st.dictionaries(
+    st.integers(1, 120),
+    st.tuples(
+        st.sampled_from(("approve", "approve", "freeze", "freeze", "freeze all", "thaw")),
+        st.sampled_from([f"hv{number:02}" for number in range(14)]),
+    ),
+    max_size=8,
+)
+
+
+@EXAMPLES
+@given(rollout=rollouts(), orders=ORDERS, others=OTHERS)
+def test_with_others_who_approve_and_freeze(
+    rollout: tuple[Plan, dict[str, str]], orders: dict[int, Any], others: dict[int, Any]
+) -> None:
+    """The newest word wins, whoever said it; and it comes to an end."""
+    with somewhere() as place:
+        watched = Watched(place, *rollout)
+        watched.orders, watched.others = orders, others
         state = watched.run()
         assert state.ended
         check_journal(watched.directory, watched.plan)

@@ -19,7 +19,7 @@ from livepatch_core.rollout.states import WELL, Phase, Standing
 from livepatch_core.words import Kind
 from tests.unit.rollout.fleets import BUILDS, fleet, host, plan_of
 from tests.unit.rollout.simulated import World, drive, places
-from tests.unit.rollout.test_commands import Under, at
+from tests.unit.rollout.test_commands import Under, at, failing
 from tests.unit.rollout.test_engine import ENDS, OPTIONS, a_plan
 
 
@@ -32,6 +32,17 @@ def test_a_frozen_host_is_left_out(tmp_path: Path) -> None:
     state = under.end()
     assert places(state)[victim] == "skipped" and "frozen since noon" in state.hosts[victim].text
     assert under.world.data["hosts"][victim]["commands"] == [] and victim not in under.world.data["approvals"]
+
+
+def test_a_ledger_may_be_away_for_days(tmp_path: Path) -> None:
+    """Each try of an act is a record; thousands of them wait no longer than the first ones."""
+    under = Under(tmp_path, a_plan())
+    under.until(at(Phase.SOAK, 0))
+    under.world.approve = failing(3_000, under.world.approve)  # type: ignore[method-assign]
+    under.say("rollback")
+    state = drive(under.directory, under.world, lambda state: state.troubles == 2_000, turns=20_000)
+    assert state.retry_t - state.t == 60
+    assert drive(under.directory, under.world, turns=20_000).standing is Standing.ROLLED_BACK
 
 
 @pytest.mark.parametrize("jump", [-1e6, 1e6, 3e9])
@@ -244,7 +255,8 @@ def test_a_level_in_testing_that_was_blocked_is_not_released(tmp_path: Path) -> 
     plan = plan_of(fleet(8, domains=2), {**OPTIONS, "allow_testing": True}, testing=BUILDS[:1])
     under = Under(tmp_path, plan)
     under.world.withheld, under.world.why_withheld = True, "is blocked"
-    assert f"level 2 of kernel build {BUILDS[0]} is blocked, then resume" in under.paused().reason
+    reason = under.paused().reason
+    assert f"level 2 of kernel build {BUILDS[0]} is blocked: resume once it is released" in reason
     assert all(not under.world.data["hosts"][name]["commands"] for name in plan.waves[1])
 
 

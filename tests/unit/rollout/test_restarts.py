@@ -17,7 +17,7 @@ from livepatch_core.rollout.records import Type
 from livepatch_core.rollout.state import Round, State
 from livepatch_core.rollout.state import begin as new_state
 from livepatch_core.rollout.states import Phase, Place, Standing
-from livepatch_core.rollout.steps import Rest, Write
+from livepatch_core.rollout.steps import Rest, Withdraw, Write
 from tests.unit.rollout.fleets import BUILDS, KERNEL, NEW_BUILD, NEW_LEVEL, fleet, host, plan_of, uncovered
 from tests.unit.rollout.simulated import (
     BOOT,
@@ -489,8 +489,8 @@ def test_a_level_that_nobody_knows_for_a_kernel_build_is_the_next_lower_one() ->
         state.hosts[name].before, state.hosts[name].build, state.hosts[name].document = level, build, -1
         state.recalled, state.standing = {name}, Standing.ROLLING_BACK
         wanted = returning.advance(state)
-        assert isinstance(wanted, Write)
-        assert (wanted.body["level"], wanted.body["grants"][build][0]) == (found, found)
+        assert isinstance(wanted, Withdraw)
+        assert returning.ways_back(state, wanted.build, wanted.level)[0].level == found
 
 
 def test_one_that_is_lost_in_the_middle_of_a_rollback_is_waited_for(tmp_path: Path) -> None:

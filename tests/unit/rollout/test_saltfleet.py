@@ -17,13 +17,15 @@ from livepatch_core.catalog.author import Author
 from livepatch_core.catalog.settings import Master
 from livepatch_core.catalog.standing import promote
 from livepatch_core.errors import LivepatchError
-from livepatch_core.ledger.acts import freeze
+from livepatch_core.ledger.acts import approve, freeze
 from livepatch_core.ledger.handout import hand_out
+from livepatch_core.ledger.model import Grant as LedgerGrant
 from livepatch_core.ledger.show import show
 from livepatch_core.rollout import saltfleet
 from livepatch_core.rollout.fleet import FleetError, Verb
 from livepatch_core.rollout.model import Gate, GateType, Grant, When
 from livepatch_core.rollout.saltfleet import Salt, SaltFleet, normal, refuse_unusable
+from livepatch_core.words import Kind
 from tests.unit.catalog.modules import BUILD, RELEASE, master_in, published
 
 BY = Author("alice", "CVE-2026-1", "2026-11-24T10:00:00Z")
@@ -363,11 +365,26 @@ def test_hosts_that_had_the_same_at_different_revs_are_told_together(stand: Stan
 
 def test_frozen_hosts_are_said(stand: Stand, master: Master) -> None:
     fleet = fleet_of(stand, master)
-    assert fleet.frozen(["a", "b"]) == {}
+    assert fleet.ledger(["a", "b"]).frozen == {}
     freeze(master, ["a"], BY)
-    assert list(fleet.frozen(["a", "b"])) == ["a"]
+    assert list(fleet.ledger(["a", "b"]).frozen) == ["a"]
     freeze(master, None, BY)
-    assert set(fleet.frozen(["a", "b"])) == {"a", "b"}
+    assert set(fleet.ledger(["a", "b"]).frozen) == {"a", "b"}
+
+
+def test_nothing_is_approved_over_a_word_that_nobody_has_seen(stand: Stand, master: Master) -> None:
+    """The ledger is read at once, each level with the rev at which it was said."""
+    fleet = fleet_of(stand, master)
+    fleet.approve("r0/1", ["a"], {BUILD: GRANT, "ff" * 20: GRANT}, {}, fleet.ledger(["a"]).rev)
+    seen = fleet.ledger(["a", "b"])
+    approve(master, ["a"], {BUILD: LedgerGrant(0, None)}, BY)
+    found = fleet.ledger(["a", "b"])
+    assert found.approved == {"a": {BUILD: (0, 2), "ff" * 20: (1, 1)}} and found.rev == 2
+    with pytest.raises(LivepatchError, match="rev 1 was the newest, now it is 2") as refused:
+        fleet.approve("r1/1", ["a"], {BUILD: GRANT}, {}, seen.rev)
+    assert refused.value.kind is Kind.BUSY
+    first = fleet.approve("r1/1", ["a"], {BUILD: GRANT}, {}, found.rev)
+    assert fleet.approve("r1/1", ["a"], {BUILD: GRANT}, {}, seen.rev) == first, "what was done is done"
 
 
 def test_a_level_is_blocked_once(stand: Stand, master: Master) -> None:
