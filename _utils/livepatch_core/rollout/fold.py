@@ -144,11 +144,13 @@ def _without(state: State, act: Act, names: Collection[str]) -> None:
 
 
 def _kept(state: State, body: Mapping[str, Any]) -> None:
-    """They stand where they stood."""
+    """They stand where they stood, and nobody waits for them."""
     state.kept.update(body["hosts"])
     state.recalled.difference_update(body["hosts"])
     _without(state, state.acts[body["act"]], body["hosts"])
     state.back_approved = not state.acts and _all_approved(state)
+    for name in body["hosts"]:
+        answers.leave_untold(state, name)
 
 
 def _all_approved(state: State) -> bool:
@@ -285,6 +287,8 @@ def _back(state: State, body: Mapping[str, Any]) -> None:
     obeyed.drop_unsent(state, doubtful=True)
     obeyed.drop_inquiry(state)
     state.stand(Standing.ROLLING_BACK, body["why"])
+    for name in state.at({Place.APPROVED}):
+        answers.leave_untold(state, name)
 
 
 def _block(state: State, body: Mapping[str, Any]) -> None:

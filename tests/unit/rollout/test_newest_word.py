@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from livepatch_core.rollout import adoption
+from livepatch_core.rollout.fleet import Verb
 from livepatch_core.rollout.model import Plan
 from livepatch_core.rollout.states import Phase, Place, Standing
 from tests.unit.rollout.fleets import fleet, plan_of, uncovered
@@ -216,6 +217,50 @@ def test_a_word_that_comes_while_it_is_rolled_back_wins(tmp_path: Path, when: st
     assert state.standing is Standing.ROLLED_BACK and len(commands(under, victim)) == 1
     assert f"{victim}: level 3" in state.reason or "level 3 since" in state.hosts[victim].text
     assert {one for name, one in levels(under).items() if name != victim} == {1}
+
+
+@pytest.mark.parametrize("when", ["before", "while"])
+@pytest.mark.parametrize("plan", [a_plan(parallel=3), kexec()], ids=["livepatch", "kexec"])
+def test_a_rollback_ends_without_who_was_approved_and_not_told(tmp_path: Path, plan: Plan, when: str) -> None:
+    under = Under(tmp_path, plan)
+    names = untold(under)
+    if when == "before":
+        under.world.by_hand(names[0], 7)
+    under.say("rollback")
+    if when == "while":
+        under.until(lambda state: state.standing is Standing.ROLLING_BACK)
+        under.world.by_hand(names[0], 7)
+    state = under.end()
+    assert (places(state)[names[0]], state.hosts[names[0]].kind) == ("skipped", "superseded")
+    assert f"{names[0]}: level 7" in state.reason and commands(under, names[0]) == []
+    assert [one["level"] for one in under.world.data["approvals"][names[0]]["builds"].values()] == [7]
+
+
+@pytest.mark.parametrize("way", ["well", "misses"])
+def test_who_may_have_left_is_heard_whatever_was_said_since(tmp_path: Path, way: str) -> None:
+    """Its driver died while hosts were told to leave; one of them was approved for another level since."""
+    plan = kexec()
+    under = Under(tmp_path, plan, dict.fromkeys(plan.waves[0], way))
+    publish = under.world.publish
+
+    def dying(jid: str, verb: Verb, hosts: Any, arguments: Any) -> None:
+        publish(jid, verb, hosts, arguments)
+        if verb is Verb.LEAVE:
+            raise SystemExit
+
+    under.world.publish = dying  # type: ignore[method-assign]
+    with pytest.raises(SystemExit):
+        under.end()
+    under.world.publish = publish  # type: ignore[method-assign]
+    name = under.until(lambda state: True).at({Place.APPROVED})[0]
+    under.world.by_hand(name, 7)
+    under.say("rollback")
+    state = under.end()
+    one = under.world.data["hosts"][name]
+    assert state.ended and not one["drained"]
+    assert f"{name}: level 7" in state.reason
+    assert places(state)[name] == ("skipped" if way == "misses" else "healthy")
+    assert bool(one["booted"]) is (way == "well")
 
 
 @pytest.mark.parametrize("who", ["some", "all"])

@@ -92,6 +92,7 @@ def test_any_changed_value_is_noticed() -> None:
         {"arithmetic": {}},
         {"notes": ("a",)},
         {"testing": ()},
+        {"rev": 7},
         {"schema": 2},
     ],
     ids=lambda change: next(iter(change)),
@@ -120,9 +121,18 @@ def test_a_plan_of_before_kernels_were_planned_is_read_and_keeps_its_hash() -> N
     older = document(plan)
     for one in older["hosts"]:
         one.pop("kernel", None)
+        one.pop("level", None)
     data = resealed(older)
-    assert {one.kernel for one in decode(data).hosts} == {""}
+    assert {(one.kernel, one.level) for one in decode(data).hosts} == {("", None)}
+    assert decode(data).rev is None
     assert plan_hash(decode(data)) == json.loads(data)["sha256"] != plan_hash(plan)
+
+
+def test_the_ledger_that_it_was_made_from_is_kept() -> None:
+    plan = plan_of([host("a", level=1), host("b", level=2)], rev=12)
+    kept = decode(encode(plan))
+    assert kept == plan and kept.rev == 12
+    assert {one.minion: one.level for one in kept.hosts} == {"a": 1, "b": None}, "of those that move"
 
 
 @pytest.mark.parametrize(
