@@ -123,7 +123,7 @@ def _promote(state: State, arguments: Mapping[str, Any]) -> Optional[str]:
 
 def _retry(state: State, arguments: Mapping[str, Any]) -> Optional[str]:
     if not state.retriable():
-        return "No host has failed, stalled, been lost or unreachable."
+        return "No host has failed, stalled, been lost, unreachable or frozen."
     return _acknowledged(state, arguments)
 
 
