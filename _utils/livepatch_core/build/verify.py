@@ -16,7 +16,7 @@ from typing import NoReturn, Protocol
 from livepatch_core.build import tables
 from livepatch_core.build.case import Difference
 from livepatch_core.build.cover import text_of, uncovered
-from livepatch_core.build.equality import replacement_length
+from livepatch_core.build.equality import auxiliary_span, replacement_length
 from livepatch_core.build.exports import Export
 from livepatch_core.build.extract import Extracted
 from livepatch_core.build.hooks import declared_hooks
@@ -34,12 +34,20 @@ from livepatch_core.build.objectfile import (
 from livepatch_core.build.records import called_at
 from livepatch_core.build.refusals import Refusal, Refused
 from livepatch_core.build.resolve import PREFIX
-from livepatch_core.build.special import ORC_ADDRESSES, ORC_RECORD_SIZE, ORC_RECORDS, REPLACEMENT, TABLES
+from livepatch_core.build.special import (
+    AUXILIARY,
+    ORC_ADDRESSES,
+    ORC_RECORD_SIZE,
+    ORC_RECORDS,
+    REPLACEMENT,
+    TABLES,
+)
 from livepatch_core.build.unit import Entry, Piece, Reference
 
 Records = Mapping[tuple[str, int], Sequence[int]]
 _ABSOLUTE = frozenset({".parainstructions", "__mcount_loc"})  # the others hold distances
 RETURN_THUNK = "__x86_return_thunk"  # a jump to it is what the kernel's mitigations rewrite (apply_returns)
+_JUMP = 0xE9
 _SYMBOL = re.compile(r"^\.klp\.sym\.([^.]+)\.([^,]+),(\d+)$")
 
 
@@ -128,6 +136,7 @@ class _Reader:
         states: Mapping[int, bytes],
         texts: Sequence[range],
     ) -> None:
+        self.seen: set[tuple[int, int, int, int]] = set()  # what lies beside the functions and was compared
         self.change, self.unit, self.proof, self.module, self.foreign = change, unit, proof, module, foreign
         self.states, self.texts = states, texts
         self.starts: dict[str, list[int]] = {}
@@ -184,12 +193,20 @@ class _Reader:
     def _check_piece(self, piece: Piece, records: Records) -> None:
         for reference in piece.references:
             self._check_reference(piece, self.place(piece), reference)
-            jump = self.place(piece) + reference.offset - 1
-            if reference.target == RETURN_THUNK and (".return_sites", jump) not in records:
-                _fail(f"the kernel would not find the return at {piece.name}+{reference.offset - 1:#x}")
         for entry in piece.entries:
             if TABLES[entry.table].keep:
                 self._check_entry(piece, entry, records)
+        self._check_returns(piece, records)
+
+    def _check_returns(self, piece: Piece, records: Records) -> None:
+        """Every jump to the return thunk has its record, without which it stays one for good."""
+        data = self.change.patched.data_of(piece)
+        for reference in piece.references:
+            jump = reference.branch and reference.offset > 0 and data[reference.offset - 1] == _JUMP
+            if not jump or reference.target != RETURN_THUNK:
+                continue
+            if (".return_sites", self.place(piece) + reference.offset - 1) not in records:
+                _fail(f"the return at {piece.name}+{reference.offset - 1:#x} has no record")
 
     def _check_entry(self, piece: Piece, entry: Entry, records: Records) -> None:
         """The module has this record about the new copy, or it was left out because its key is in a
@@ -225,54 +242,61 @@ class _Reader:
             if not reference.target and patched.file.sections[reference.section].name == REPLACEMENT:
                 length = replacement_length(patched, entry)
                 self._check_beside(piece, (reference.section, reference.position, length), value)
-            elif reference.target and (value - reference.addend) & MASK not in self._expected(reference):
+            elif not self._leads(piece, reference, value, 0):
                 return False
         return entry.table != ORC_ADDRESSES or self.states.get(address) == unwind_state(
             patched.file, entry.start
         )
 
     def _check_beside(self, piece: Piece, span: tuple[int, int, int], address: int) -> None:
-        """Code that lies beside a function: (section, start, size) as compiled against what is at
-        ``address``.
-        """
+        """What lies beside a function: (section, start, size) as compiled against what is at ``address``."""
+        if (*span, address) in self.seen:
+            return
+        self.seen.add((*span, address))
         patched = self.change.patched
+        section = patched.file.sections[span[0]]
         references = patched.references_in(*span)
-        data = patched.file.sections[span[0]].data[span[1] : span[1] + span[2]]
+        data = section.data[span[1] : span[1] + span[2]]
         if not _equal(self.module.read(address, span[2]), data, references):
-            _fail(f"an alternative of {piece.name} is not as it was compiled")
+            _fail(f"the {section.name} of {piece.name} is not as it was compiled")
         for reference in references:
             value = decode(self.module, address, reference)
-            end = 4 if reference.type in PC_RELATIVE else 0
-            if reference.target:
-                right = value is not None and (value - reference.addend) & MASK in self._expected(reference)
-            elif patched.piece_at(reference.section, reference.position) is piece:
-                right = (
-                    value is not None and value + end - self.place(piece) == reference.position - piece.start
-                )
-            else:
-                right = True  # strings and cold parts are reached from the function itself as well
-            if not right:
-                _fail(f"an alternative of {piece.name} does not lead where it should")
+            end = 4 if section.executable and reference.type in PC_RELATIVE else 0
+            if value is None or not self._leads(piece, reference, value, end):
+                _fail(f"the {section.name} of {piece.name} does not lead where it should")
 
     def _check_reference(self, piece: Piece, address: int, reference: Reference) -> None:
         value = decode(self.module, address, reference)
         if value is None:
             _fail(f"{piece.name}+{reference.offset:#x} lies outside of it")
-        if not reference.target:
-            self._check_unnamed(piece, address, reference, value)
-        elif (value - reference.addend) & MASK not in self._expected(reference):
-            _fail(f"{piece.name}+{reference.offset:#x} does not lead to {reference.target}")
+        code = self.change.patched.section_of(piece).executable
+        if not self._leads(piece, reference, value, 4 if code and reference.type in PC_RELATIVE else 0):
+            aim = reference.target or repr(self.change.patched.text_at(reference) or "its place")[:40]
+            _fail(f"{piece.name}+{reference.offset:#x} does not lead to {aim}")
 
-    def _check_unnamed(self, piece: Piece, address: int, reference: Reference, value: int) -> None:
+    def _leads(self, piece: Piece, reference: Reference, value: int, end: int) -> bool:
+        """Whether a reference of ``piece``, or of what lies beside it, leads where it should. ``end``: how
+        far behind the field the instruction counts from.
+        """
+        if reference.target:
+            return (value - reference.addend) & MASK in self._expected(reference)
         patched = self.change.patched
-        code = patched.section_of(piece).executable
-        target = (value + (4 if code and reference.type in PC_RELATIVE else 0)) & MASK
+        target = (value + end) & MASK
         text = patched.text_at(reference)
         if text is not None:
-            if self.module.read(target, len(text)) != text:
-                _fail(f"{piece.name}+{reference.offset:#x} does not lead to {text[:40]!r}")
-        elif reference.section == piece.section and target - address != reference.position - piece.start:
-            _fail(f"{piece.name}+{reference.offset:#x} does not stay inside of it")
+            return self.module.read(target, len(text)) == text
+        section, position = patched.file.sections[reference.section], reference.position
+        if section.name in (AUXILIARY, REPLACEMENT):
+            self._check_beside(piece, (reference.section, *auxiliary_span(patched, reference)), target)
+            return True
+        inside = patched.piece_at(reference.section, position)
+        if inside is None and position:
+            inside = patched.piece_at(reference.section, position - 1)
+        if inside is not None:
+            return any(target - place == position - inside.start for place in self.places(inside))
+        # Constants without a name: all of their section was copied.
+        self._check_beside(piece, (reference.section, 0, section.size), target - position)
+        return True
 
     def _expected(self, reference: Reference) -> set[int]:
         """Addresses that a named reference may lead to."""
@@ -356,6 +380,15 @@ def read_states(file: ObjectFile) -> dict[int, bytes]:
     return {bases[numbers[0]] + start: unwind_state(file, start) for start, _ in spans}
 
 
+def check_fields(file: ObjectFile) -> None:
+    """What is to be relocated is zero: the kernel does not load a module otherwise."""
+    for section in file.sections:
+        for relocation in section.relocations if section.allocated else ():
+            field = slice(relocation.offset, relocation.offset + FIELD_SIZE.get(relocation.type, 0))
+            if any(section.data[field]):
+                _fail(f"a field of {section.name} is not zero before it is relocated")
+
+
 class Target(Protocol):
     """What the check needs to know of the kernel (kernelimages.Kernel)."""
 
@@ -376,6 +409,7 @@ def verify(
     file = read_object(data)
     check_information(file, manifest, kernel.vermagic())
     check_versions(file, kernel.exports)
+    check_fields(file)
     livepatch = livepatch_addresses(file, kernel.image)
     owners = {unit.number: unit.owner for _, unit, _ in parts}
     if bare := uncovered(file, owners, {f.alias: unit.owner for _, unit, _ in parts for f in unit.functions}):
