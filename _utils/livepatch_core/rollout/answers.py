@@ -19,7 +19,12 @@ RELOOK = (
 
 ON_THEIR_WAY = (Place.MOVING, Place.RETURNED)
 # Whom these looks are about.
-ABOUT = {"soak": frozenset({Place.HEALTHY}), "stray": frozenset({Place.LOST}), "late": ABSENTEES}
+ABOUT = {
+    "soak": frozenset({Place.HEALTHY}),
+    "anew": frozenset({Place.APPROVED}),
+    "stray": frozenset({Place.LOST}),
+    "late": ABSENTEES,
+}
 LATE = "it came back later than it was allowed to"
 
 
@@ -92,7 +97,10 @@ def _answered(state: State, job: Job, name: str, said: Mapping[str, Any]) -> Non
         elif said.get("text"):  # why it has no turn yet
             state.put(name, host.place, host.kind, said["text"])
         return
-    if host.restarts and job.purpose != "stage":
+    elif job.purpose == "anew" and place is Place.APPROVED:
+        host.boot = said["boot"]
+        return
+    if host.restarts and job.purpose not in ("stage", "anew"):
         _take_restart(state, host, place, said)
     settle(state, job, name, place, said.get("kind", ""), said.get("text", ""))
 
@@ -222,6 +230,11 @@ def _unanswered(state: State, job: Job, name: str) -> None:
     elif job.purpose == "soak":
         if host.place is Place.HEALTHY:
             settle(state, job, name, Place.LOST, "", "it was healthy and answers no more")
+    elif job.purpose == "anew":
+        if host.place is Place.APPROVED:
+            settle(
+                state, job, name, Place.LOST, "", "it was approved, and answered no more before it was told"
+            )
     elif job.purpose != "late":
         _gone(state, job, name)
 

@@ -56,6 +56,8 @@ def _answer(state: State, job: Job, gate: Optional[Gate], name: str, entry: Any,
         return _staged(state, host, entry)
     if job.purpose == "late":
         return _late(state, host, entry).document()
+    if job.purpose == "anew":
+        return outcomes.anew(entry).document()
     order = order_for(state, host)
     if job.purpose == "soak":
         return outcomes.soaking(entry, order).document()

@@ -36,15 +36,9 @@ from livepatch_core.rollout.steps import (
 )
 
 LOOK_SECONDS = 30.0  # at least: minions take as long to come back to a master that was restarted
-WORLDLY = (
-    Admit,
-    Approve,
-    Recall,
-    Withdraw,
-    Block,
-    Measure,
-    CheckRelease,
-)  # may fail, and are then tried again with a backoff
+# May fail, and are then tried again with a backoff.
+WORLDLY = (Admit, Approve, Recall, Withdraw, Block, Measure, CheckRelease)
+BEFORE_MOVE = ("move", "doubt", "anew")  # whoever stands in such a job is not told to move by another
 
 Decision = Union[Step, Rest]
 
@@ -164,6 +158,9 @@ def _round(state: State, now: Now) -> Optional[Decision]:
         return None
     if state.counts[Place.STAGED] and not state.counts[Place.STAGING] and state.forward:
         return Admit(_alike(state, _members(state, this, Place.STAGED)))
+    anew = _anew(state, this)
+    if anew is not None:
+        return anew
     move = _move(state, this)
     return move if move is not None else _overdue(state, this, now)
 
@@ -182,13 +179,27 @@ def _members(state: State, this: Round, place: Place) -> Iterator[str]:
     return (name for name in this.members if state.hosts[name].place is place)
 
 
+def _anew(state: State, this: Round) -> Optional[Write]:
+    """A host that waited while the rollout was paused or undriven may have been booted meanwhile: it is asked
+    for its boot id before it is told to move."""
+    if this.back or not state.counts[Place.APPROVED] or not state.forward:
+        return None
+    asked = {name for job in state.jobs.values() if job.purpose in BEFORE_MOVE for name in job.pending}
+    names = [
+        name
+        for name in _members(state, this, Place.APPROVED)
+        if not state.hosts[name].boot and name not in asked
+    ]
+    return Write(Type.LOOK, {"purpose": "anew"}, batches(names)) if names else None
+
+
 def _move(state: State, this: Round) -> Optional[Decision]:
     """Tell those who are approved, and who stand in no job yet."""
     place = Place.RECALLED if this.back else Place.APPROVED
     allowed = state.standing is Standing.ROLLING_BACK if this.back else state.forward
     if not state.counts[place] or not allowed:
         return None
-    told = {name for job in state.jobs.values() if job.purpose in ("move", "doubt") for name in job.pending}
+    told = {name for job in state.jobs.values() if job.purpose in BEFORE_MOVE for name in job.pending}
     names = [name for name in _members(state, this, place) if name not in told]
     spent = {
         name: {"to": str(_spent(this)), "kind": "internal", "text": "it was told twice, and never got it"}

@@ -24,6 +24,7 @@ from livepatch_core.rollout.decide import decide
 from livepatch_core.rollout.fleet import MOVES, Fleet, FleetError, Verb
 from livepatch_core.rollout.fold import fold, fold_all
 from livepatch_core.rollout.model import Plan
+from livepatch_core.rollout.obeyed import EDITION
 from livepatch_core.rollout.owner import Owner
 from livepatch_core.rollout.records import Type
 from livepatch_core.rollout.state import Job, State
@@ -180,7 +181,7 @@ class Driver:
         if self.state.ended and not commands.waiting(self.directory):
             return
         if not self.state.ended:
-            self.write(Type.ADOPTED, {"owner": self.owner.document()})
+            self.write(Type.ADOPTED, {"owner": self.owner.document(), "edition": EDITION})
         self.obey()
         self.collect()
 

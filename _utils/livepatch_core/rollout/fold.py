@@ -14,7 +14,7 @@ from livepatch_core.rollout.states import Phase, Place, Standing
 from livepatch_core.words import Kind
 
 MAX_TRIES = 8  # publications of one job that fail in a row; with the backoff about four minutes
-OF_A_ROUND = ("stage", "move", "overdue", "doubt", "finish")
+OF_A_ROUND = ("stage", "move", "overdue", "doubt", "anew", "finish")
 BACKOFF = 60.0  # seconds at most between two of them
 
 
@@ -62,11 +62,13 @@ def _started(state: State, _body: Mapping[str, Any]) -> None:
     state.stand(Standing.RUNNING, "started")
 
 
-def _adopted(state: State, _body: Mapping[str, Any]) -> None:
+def _adopted(state: State, body: Mapping[str, Any]) -> None:
     """Whether the last owner published what it meant to nobody can say; only asking is harmless to repeat."""
     for job in state.jobs.values():
         job.doubtful = job.doubtful or (job.t is None and job.verb in MOVES)
         job.tries, job.retry_t = 0, 0.0
+    if body.get("edition", 1) > 2:
+        obeyed.forget_boots(state)
     state.next_look = state.t
     drop = [jid for jid, job in state.jobs.items() if job.purpose in ("soak", "late")]
     for jid in drop:  # asked anew: what a look of before the crash says is old

@@ -12,8 +12,8 @@ from livepatch_core.rollout.state import BackWanted, State
 from livepatch_core.rollout.states import COUNTED, SKIPPABLE, Counter, Phase, Place, Standing
 
 NAMED = 3  # hosts in a sentence; the journal has them all
-# Of what the verbs mean, in the record of each: a journal is read as its writer meant it. 1: without.
-EDITION = 2
+# Of what verbs and adoptions mean, in the record of each: a journal is read as its writer meant it. 1: without.
+EDITION = 3
 
 
 def command(state: State, body: Mapping[str, Any]) -> None:
@@ -49,6 +49,17 @@ def drop_unsent(state: State, doubtful: bool) -> None:
         del state.jobs[jid]
 
 
+def forget_boots(state: State) -> None:
+    """Nobody has looked at those who wait for their turn to move: what was restarted meanwhile was not
+    restarted by the move."""
+    if state.round is None or state.round.back:
+        return
+    told = {name for job in state.jobs.values() if job.purpose in ("move", "doubt") for name in job.pending}
+    for name in state.round.members:
+        if state.hosts[name].place in (Place.STAGED, Place.APPROVED) and name not in told:
+            state.hosts[name].boot = ""
+
+
 def drop_inquiry(state: State) -> None:
     state.inquiry = None
     state.confirmed.clear()  # a word is for the gate that asked for it
@@ -79,6 +90,9 @@ def _resume(state: State, body: Mapping[str, Any], given: Mapping[str, Any]) -> 
     for job in state.jobs.values():
         job.tries, job.retry_t = 0, 0.0
     state.well_again()
+    if _edition(body) > 2 and state.standing is Standing.PAUSED:
+        drop_unsent(state, doubtful=False)
+        forget_boots(state)
     state.stand(Standing.RUNNING, _said(body, "resumed"))
 
 

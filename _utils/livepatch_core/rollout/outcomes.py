@@ -163,6 +163,14 @@ def staged(entry: object, build: str, grants: Mapping[str, Grant]) -> Finding:
     return Finding(Place.STAGED, boot=seen.boot, build=seen.build, level=seen.level, there=there)
 
 
+def anew(entry: object) -> Finding:
+    """A host that is approved and was not told yet: under which boot id it will be told."""
+    seen = read_look(document_of(entry))
+    if seen is None:
+        return Finding(Place.FAILED, Kind.INTERNAL, f"what it is cannot be read: {shown(entry)}")
+    return Finding(Place.APPROVED, boot=seen.boot)
+
+
 def moved(entry: object, order: Order) -> Finding:
     """The return of a move. MOVING where only a look can tell."""
     document = document_of(entry)

@@ -323,3 +323,32 @@ def test_a_late_host_that_is_away_again_stops_nothing(place: Place, stops: bool)
     state.lap = state.hosts["away"].lap = len(plan.waves)
     state.put("away", place)
     assert (exceeded(state) is not None) is stops
+
+
+@pytest.mark.parametrize("verb", [True, False], ids=["a pause", "nobody driving"])
+def test_who_was_booted_while_it_waited_is_not_lost(tmp_path: Path, verb: bool) -> None:
+    """Its boot id is that of when it was told, not of when it was staged."""
+    under = Under(tmp_path, a_plan(thresholds=STRICT))
+    state = under.until(lambda state: state.counts[Place.APPROVED] > 0)
+    name = state.at({Place.APPROVED})[0]
+    if verb:
+        under.say("pause")
+        under.paused()
+    under.world.data["hosts"][name]["boots"] += 1
+    if verb:
+        under.say("resume")
+    state = under.end()
+    assert (state.standing, state.hosts[name].place) == (Standing.COMPLETED, Place.HEALTHY), state.reason
+
+
+def test_who_does_not_answer_after_a_pause_is_told_nothing(tmp_path: Path) -> None:
+    under = Under(tmp_path, a_plan())
+    state = under.until(lambda state: state.counts[Place.APPROVED] > 0)
+    name = state.at({Place.APPROVED})[0]
+    under.say("pause")
+    under.paused()
+    under.world.data["hosts"][name]["gone"] = True
+    under.say("resume")
+    state = under.until(lambda state: state.hosts[name].place is Place.LOST)
+    assert "before it was told" in state.hosts[name].text
+    assert under.world.data["hosts"][name]["commands"] == []
