@@ -17,7 +17,7 @@ def lines(directory: Path, fleet: Fleet, stopped: Callable[[], object]) -> Itera
     ``stopped``. Reads the journal only, so it disturbs nobody."""
     shown = 0
     while not stopped():
-        records = status.history(directory)
+        records = status.story(directory)
         for line in timeline(records[shown:]):
             yield f"{line.at}  {line.text}"
         shown = len(records)

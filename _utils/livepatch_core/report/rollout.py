@@ -30,7 +30,7 @@ class Facts:
 
 def gather(directory: Path, now: float) -> Facts:
     """Reads journal and plan. Raises LivepatchError (journal)."""
-    state, records = status.read(directory), status.history(directory)
+    state, records = status.read(directory), status.story(directory)
     return Facts(
         document=status.document(state, now),
         plan=state.plan,

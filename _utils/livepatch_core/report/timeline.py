@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple, Optional
 
 from livepatch_core.rollout.records import Type
-from livepatch_core.rollout.states import TROUBLED, WELL, Place
+from livepatch_core.rollout.states import WELL, Place
 
 NAMES_SHOWN = 8
 
@@ -77,25 +77,30 @@ def _approved(record: Mapping[str, Any]) -> Spelt:
 
 
 def _hosts(record: Mapping[str, Any]) -> Spelt:
+    """A record of a deadline names no hosts: what it made of them is in ``became``."""
+    became = record.get("became") or {}
     said = record.get("hosts") or record.get("to") or {}
-    if not isinstance(said, Mapping):
-        return None
+    said = said if isinstance(said, Mapping) else {}
     told = {name: one for name, one in said.items() if isinstance(one, Mapping) and one.get("to")}
-    counts = Counter(str(one["to"]) for one in told.values())
-    bad = {name: one for name, one in told.items() if str(one["to"]) in TROUBLED}
-    shown = {to: count for to, count in counts.items() if to in TROUBLED or to in GOOD}
-    if not shown:
+    well = {name: one for name, one in told.items() if str(one["to"]) in GOOD and name not in became}
+    counts = Counter(str(one["to"]) for one in (*well.values(), *became.values()))
+    if not counts:
         return None
-    text = ", ".join(f"{count} {to}" for to, count in sorted(shown.items()))
-    for name, one in sorted(bad.items())[:NAMES_SHOWN]:
-        text += f"; {name}: {one.get('text') or one.get('kind') or one.get('to')}"
-    return text, "bad" if bad else "good"
+    text = ", ".join(f"{count} {to}" for to, count in sorted(counts.items()))
+    return text + _troubled(became), "bad" if became else "good"
+
+
+def _troubled(became: Mapping[str, Mapping[str, Any]]) -> str:
+    return "".join(
+        f"; {name}: {one.get('text') or one.get('kind') or one.get('to')}"
+        for name, one in sorted(became.items())[:NAMES_SHOWN]
+    )
 
 
 def _verdict(record: Mapping[str, Any]) -> Spelt:
     tried = " (dry run)" if record.get("dry_run") else ""
     weight = {"pass": "good", "fail": "bad"}.get(str(record["verdict"]), "note")
-    return f"gate {record['gate']}{tried}: {record['verdict']}, {record.get('reason', '')}", weight
+    return f"gate {record['gate']}{tried}: {record['verdict']}, {record.get('reason', '')}{_troubled(record.get('became') or {})}", weight
 
 
 def _tripped(record: Mapping[str, Any]) -> Spelt:

@@ -22,6 +22,7 @@ def fold(state: State, record: Record) -> State:
     """``state`` after ``record``, changed in place. Types that this version does not know say nothing to
     it."""
     state.seq, state.epoch, state.t = record.seq, record.epoch, record.t
+    state.moved.clear()
     reader = READERS.get(record.type)
     if reader is not None:
         reader(state, record.body)

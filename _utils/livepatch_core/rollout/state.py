@@ -233,6 +233,7 @@ class State:
     trouble: str = ""
     troubles: int = 0
     retry_t: float = 0.0  # ledger and measures are not to be tried again before
+    moved: dict[str, None] = field(default_factory=dict)  # hosts to which the last record gave another place
     trips: list[Trip] = field(default_factory=list)
     verdicts: list[Mapping[str, Any]] = field(default_factory=list)
 
@@ -326,6 +327,8 @@ class State:
         host = self.hosts[name]
         self._count(host, -1)
         self._track(name, host, place)
+        if place is not host.place:
+            self.moved[name] = None
         host.place, host.kind, host.text = place, kind, text
         self._count(host, 1)
 

@@ -11,11 +11,11 @@ from livepatch_core.errors import LivepatchError
 from livepatch_core.rollout import journal, plandoc
 from livepatch_core.rollout.clock import Now, iso
 from livepatch_core.rollout.decide import decide
-from livepatch_core.rollout.fold import fold_all
+from livepatch_core.rollout.fold import fold, fold_all
 from livepatch_core.rollout.model import Plan
 from livepatch_core.rollout.phases import wave_name
 from livepatch_core.rollout.records import Record, Type
-from livepatch_core.rollout.state import LATECOMERS, Host, State
+from livepatch_core.rollout.state import LATECOMERS, Host, State, begin
 from livepatch_core.rollout.states import TROUBLED, Place
 from livepatch_core.rollout.steps import Rest, Write
 from livepatch_core.words import Kind
@@ -42,6 +42,22 @@ def read_plan(directory: Path) -> Plan:
 def history(directory: Path) -> list[dict[str, Any]]:
     """Every record, oldest first, as plain data."""
     return [shown(record) for record in journal.read(directory / journal.FILE_NAME)]
+
+
+def story(directory: Path) -> list[dict[str, Any]]:
+    """The history; became: the hosts to which a record gave a place among the troubled ones. What a deadline or
+    a gate makes of a host is in no record, but follows from all that came before."""
+    state, said = begin(directory.name, read_plan(directory)), []
+    for record in journal.read(directory / journal.FILE_NAME):
+        fold(state, record)
+        hosts = {name: state.hosts[name] for name in state.moved}
+        became = {name: _became(host) for name, host in hosts.items() if host.place in TROUBLED}
+        said.append({**shown(record), **({"became": became} if became else {})})
+    return said
+
+
+def _became(host: Host) -> dict[str, str]:
+    return {"to": str(host.place), "kind": str(host.kind), "text": host.text}
 
 
 def shown(record: Record) -> dict[str, Any]:

@@ -25,13 +25,10 @@ def events(state: State, record: Record) -> Iterator[Event]:
         yield str(record.body["state"]), {"reason": record.body["reason"], "counts": _counts(state)}
     if record.type in TELLS_HOSTS:
         yield f"wave/{max(state.lap, 0)}/progress", {"counts": _counts(state)}
-        yield from _hosts(state, record.body)
-
-
-def _hosts(state: State, body: Mapping[str, Any]) -> Iterator[Event]:
-    for name, said in (body.get("hosts") or body.get("to") or {}).items():
-        if said.get("to") in BAD:
-            yield f"host/{name}/{said['to']}", {"kind": said.get("kind", ""), "text": said.get("text", "")}
+    for name in state.moved:
+        host = state.hosts[name]
+        if host.place in BAD:
+            yield f"host/{name}/{host.place}", {"kind": host.kind, "text": host.text}
 
 
 def _counts(state: State) -> dict[str, int]:

@@ -11,11 +11,12 @@ from typing import Any
 import pytest
 
 from livepatch_core.errors import LivepatchError
+from livepatch_core.report.timeline import timeline
 from livepatch_core.rollout import journal, status
 from livepatch_core.rollout.fleet import FleetError, Verb
 from livepatch_core.rollout.model import Plan
 from livepatch_core.rollout.records import Type
-from livepatch_core.rollout.states import WELL, Phase, Standing
+from livepatch_core.rollout.states import WELL, Phase, Place, Standing
 from livepatch_core.words import Kind
 from tests.unit.rollout.fleets import BUILDS, fleet, host, plan_of
 from tests.unit.rollout.simulated import World, drive, places
@@ -486,3 +487,19 @@ def test_what_drives_a_plan_without_hosts(tmp_path: Path) -> None:
     plan: Plan = plan_of([], OPTIONS)
     under = Under(tmp_path, plan)
     assert drive(under.directory, under.world).standing is Standing.COMPLETED
+
+
+def test_every_host_in_trouble_is_told_of_and_in_the_timeline(tmp_path: Path) -> None:
+    """Also whom a deadline or a gate puts there."""
+    plan = plan_of(fleet(6, domains=2), {**OPTIONS, "waves": ["50%", "100%"], "late_for": 0, "gates": [PING]})
+    dies, deaf, falls, sick = [name for wave in plan.waves for name in wave][2:6]
+    under = Under(tmp_path, plan, {dies: "dies", deaf: "deaf", falls: "falls"})
+    under.world.values = lambda name, fun: name != sick
+    state = under.end()
+    wanted = {dies: Place.LOST, deaf: Place.UNREACHABLE, falls: Place.LOST, sick: Place.FAILED}
+    assert {name: state.hosts[name].place for name in wanted} == wanted
+    lines = [line.text for line in timeline(status.story(under.directory))]
+    for name, place in wanted.items():
+        events = [data for tag, data in under.world.told if tag == f"host/{name}/{place}"]
+        assert [one["text"] for one in events] == [state.hosts[name].text]
+        assert any(f"; {name}: {state.hosts[name].text}" in line for line in lines), lines
