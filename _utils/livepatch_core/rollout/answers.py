@@ -31,7 +31,8 @@ LATE = "it came back later than it was allowed to"
 def look(state: State, body: Mapping[str, Any]) -> None:
     purpose, jobs = body["purpose"], body["jobs"]
     if purpose == "soak":
-        names, begin_at = list(state.well), 0
+        state.seeing_all = bool(body.get("all"))
+        names, begin_at = state.at({Place.HEALTHY}) if state.seeing_all else list(state.well), 0
         jobs = []
         for jid, size in body["jobs"]:
             jobs.append((jid, names[begin_at : begin_at + size]))
@@ -78,7 +79,7 @@ def _finish_job(state: State, job: Job) -> None:
         return
     del state.jobs[job.jid]
     if job.purpose == "soak" and not any(one.purpose == "soak" for one in state.jobs.values()):
-        state.looked_t = job.t or 0.0
+        state.looked_t, state.all_seen = job.t or 0.0, state.seeing_all
 
 
 def _answered(state: State, job: Job, name: str, said: Mapping[str, Any]) -> None:

@@ -60,7 +60,7 @@ def _answer(state: State, job: Job, gate: Optional[Gate], name: str, entry: Any,
         return outcomes.anew(entry).document()
     order = order_for(state, host)
     if job.purpose == "soak":
-        return outcomes.soaking(entry, order).document()
+        return _soaking(state, host, entry, order).document()
     if host.restarts and not order.back:
         return _restarted(state, job, host, entry, t >= host.until).document()
     until = state.round.overdue.get(name, t) if state.round is not None else t
@@ -89,6 +89,14 @@ def _skew(state: State, seen: outcomes.Seen) -> str:
         return ""
     said = f"has version {seen.version}" if seen.version else "does not say its version"
     return f"its extension {said}, the master's is {livepatch_core.__version__}: synchronise it"
+
+
+def _soaking(state: State, host: Host, entry: Any, order: Order) -> Finding:
+    """One of an earlier wave that was approved for something else since is no failure of this level."""
+    if host.lap == state.lap:
+        return outcomes.soaking(entry, order)
+    found = outcomes.soaking(entry, order, "after its soak")
+    return replace(found, place=Place.SKIPPED) if found.kind == Kind.SUPERSEDED else found
 
 
 def _restarted(state: State, job: Job, host: Host, entry: Any, overdue: bool) -> Finding:

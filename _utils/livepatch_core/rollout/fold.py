@@ -80,6 +80,7 @@ def _phase(state: State, body: Mapping[str, Any]) -> None:
     phase = Phase(body["phase"])
     state.phase, state.phase_t, state.since = phase, state.t, state.epoch
     state.reason = ""
+    state.all_seen = state.all_seen and phase is Phase.GATE
     if phase is Phase.WINDOW:
         _begin_lap(state, body["wave"], body["lap"])
     elif phase is Phase.SOAK:

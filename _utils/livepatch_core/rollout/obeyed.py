@@ -133,7 +133,7 @@ def _retry(state: State, body: Mapping[str, Any], given: Mapping[str, Any]) -> N
         drop_inquiry(state)
         for jid in [jid for jid, job in state.jobs.items() if job.purpose == "soak"]:
             del state.jobs[jid]
-        begins = _edition(body) > 1 and state.queue
+        begins, state.all_seen = _edition(body) > 1 and state.queue, False
         state.phase, state.phase_t = Phase.WINDOW if begins else Phase.DISPATCH, state.t
     _resume(state, body, given)
 

@@ -235,17 +235,17 @@ def still_well(seen: Seen, order: Order) -> Finding:
     return Finding(Place.HEALTHY)
 
 
-def soaking(entry: object, order: Order) -> Finding:
-    """A host in its soak."""
+def soaking(entry: object, order: Order, when: str = "in its soak") -> Finding:
+    """A host in its soak, or later."""
     seen = read_look(document_of(entry))
     if seen is None:
         return Finding(Place.FAILED, Kind.INTERNAL, f"what it is cannot be read: {shown(entry)}")
     if order.boot and seen.boot != order.boot:
-        return Finding(Place.LOST, Kind.HEALTH, "it was restarted while it soaked")
+        return Finding(Place.LOST, Kind.HEALTH, f"it was restarted {when}")
     if not at_level(seen, order.level):
         kind = Kind.SUPERSEDED if seen.rev > order.rev else Kind.DRIFT
         return Finding(
-            Place.FAILED, kind, f"it left level {order.level} in its soak: {seen.verdict}, {seen.comment}"
+            Place.FAILED, kind, f"it left level {order.level} {when}: {seen.verdict}, {seen.comment}"
         )
     return still_well(seen, order)
 

@@ -124,9 +124,16 @@ def _soak(state: State, now: Now) -> Step | Rest:
     if state.looked_t >= end:
         return _to(state, Phase.GATE)
     due = min(state.next_look, end) if now.t < end else end
+    if now.t >= end:
+        return _look_at_all(state)
     if now.t >= due:
         return Write(Type.LOOK, {"purpose": "soak"}, batches(state.well), counted=True)
     return Rest(f"the end of the soak of {wave_name(state)}, looks at its hosts before", due)
+
+
+def _look_at_all(state: State) -> Write:
+    """Those of earlier waves too: what was well when its wave was over need not be for good."""
+    return Write(Type.LOOK, {"purpose": "soak", "all": True}, batches(state.at({Place.HEALTHY})), counted=True)
 
 
 def _gate(state: State, now: Now) -> Step | Rest:
@@ -194,9 +201,14 @@ def _late(state: State, now: Now) -> Step | Rest:
 
 
 def _end(state: State) -> Step | Rest:
-    """Not while one that came back late is being verified and undrained: nobody would ask it any more."""
+    """Not while one that came back late is being verified and undrained: nobody would ask it any more. And
+    not before all were looked at since the last wave or the waiting for late hosts was over."""
     if state.in_flight():
         return Rest(f"{state.in_flight()} hosts in flight")
+    if any(job.purpose == "soak" for job in state.jobs.values()):
+        return Rest("the last look at all healthy hosts")
+    if state.counts[Place.HEALTHY] and not state.all_seen:
+        return _look_at_all(state)
     return Write(Type.ENDED, _completed(state))
 
 

@@ -196,6 +196,8 @@ class State:
         default_factory=dict
     )  # late and retried hosts that wait for a lap of theirs
     looked_t: float = -1.0  # when the last look of the soak, whose answers are all in, was sent
+    seeing_all: bool = False  # the look that is out is one at the healthy hosts of all laps
+    all_seen: bool = False  # one such was heard since this lap was dispatched
     inquired_t: float = -1.0
     next_look: float = 0.0
     next_stray: float = 0.0

@@ -352,3 +352,44 @@ def test_who_does_not_answer_after_a_pause_is_told_nothing(tmp_path: Path) -> No
     state = under.until(lambda state: state.hosts[name].place is Place.LOST)
     assert "before it was told" in state.hosts[name].text
     assert under.world.data["hosts"][name]["commands"] == []
+
+
+@pytest.mark.parametrize("lap", [1, 2])
+def test_who_goes_after_its_soak_counts(tmp_path: Path, lap: int) -> None:
+    """Canaries that were well and answer no more, seen with the last look of the next soak."""
+    lost = {**TOLERANT, "lost": {"wave": 0, "total": 0}}
+    plan = a_plan(thresholds=lost, on_fail="pause", late_for=0)
+    under = Under(tmp_path, plan)
+    under.until(at(Phase.SOAK, lap))
+    for name in plan.waves[0]:
+        under.world.data["hosts"][name]["gone"] = True
+    state = under.paused()
+    assert {str(state.hosts[name].place) for name in plan.waves[0]} == {"lost_after_patch"}
+    assert [(str(trip.counter), trip.scope) for trip in state.trips] == [("lost", "total")]
+    assert state.lap == lap
+
+
+def test_who_goes_while_late_hosts_are_waited_for_counts(tmp_path: Path) -> None:
+    lost = {**TOLERANT, "lost": {"wave": 0, "total": 0}}
+    plan = plan_of([*fleet(4), host("away", online=False)], {**OPTIONS, "thresholds": lost, "on_fail": "pause"})
+    under = Under(tmp_path, plan, {"away": "deaf"})
+    under.until(lambda state: state.phase is Phase.LATE)
+    under.world.data["hosts"][plan.waves[0][0]]["gone"] = True
+    assert "lost_after_patch" in under.paused().reason
+
+
+def test_who_was_approved_for_something_else_after_its_soak_is_no_failure(tmp_path: Path) -> None:
+    plan = a_plan(thresholds=STRICT, on_fail="rollback_all")
+    under, name = Under(tmp_path, plan), plan.waves[0][0]
+    under.until(at(Phase.SOAK, 1))
+    under.world.data["hosts"][name].update(level=0, rev=99)
+    state = under.end()
+    assert (state.standing, state.hosts[name].place) == (Standing.EXCEPTIONS, Place.SKIPPED)
+    assert under.world.data["hosts"][name]["level"] == 0
+
+
+def test_a_host_of_an_earlier_wave_is_looked_at_once_a_wave(tmp_path: Path) -> None:
+    under = Under(tmp_path, a_plan())
+    under.end()
+    looks = [one for one in status.history(under.directory) if one["type"] == "look"]
+    assert sum(bool(one.get("all")) for one in looks) == len(under.until(lambda state: True).plan.waves)
