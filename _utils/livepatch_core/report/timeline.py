@@ -100,7 +100,8 @@ def _troubled(became: Mapping[str, Mapping[str, Any]]) -> str:
 def _verdict(record: Mapping[str, Any]) -> Spelt:
     tried = " (dry run)" if record.get("dry_run") else ""
     weight = {"pass": "good", "fail": "bad"}.get(str(record["verdict"]), "note")
-    return f"gate {record['gate']}{tried}: {record['verdict']}, {record.get('reason', '')}{_troubled(record.get('became') or {})}", weight
+    text = f"gate {record['gate']}{tried}: {record['verdict']}, {record.get('reason', '')}"
+    return text + _troubled(record.get("became") or {}), weight
 
 
 def _tripped(record: Mapping[str, Any]) -> Spelt:

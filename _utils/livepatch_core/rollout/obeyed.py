@@ -12,7 +12,7 @@ from livepatch_core.rollout.state import BackWanted, State
 from livepatch_core.rollout.states import COUNTED, SKIPPABLE, Counter, Phase, Place, Standing
 
 NAMED = 3  # hosts in a sentence; the journal has them all
-# Of what verbs and adoptions mean, in the record of each: a journal is read as its writer meant it. 1: without.
+# Of what verbs and adoptions mean, in the record of each: a journal is read as its writer meant it. 1: none.
 EDITION = 3
 
 

@@ -133,7 +133,9 @@ def _soak(state: State, now: Now) -> Step | Rest:
 
 def _look_at_all(state: State) -> Write:
     """Those of earlier waves too: what was well when its wave was over need not be for good."""
-    return Write(Type.LOOK, {"purpose": "soak", "all": True}, batches(state.at({Place.HEALTHY})), counted=True)
+    return Write(
+        Type.LOOK, {"purpose": "soak", "all": True}, batches(state.at({Place.HEALTHY})), counted=True
+    )
 
 
 def _gate(state: State, now: Now) -> Step | Rest:

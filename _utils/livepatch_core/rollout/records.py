@@ -27,7 +27,7 @@ class Type(Word):
 
     PLANNED = "planned"  # plan, by
     STARTED = "started"  # by
-    ADOPTED = "adopted"  # a process took the rollout over: owner
+    ADOPTED = "adopted"  # a process took the rollout over: owner, edition
     COMMAND = "command"  # an operator's verb, obeyed: id, verb, who, why, arguments, edition
     REFUSED = "refused"  # one that was not: id, verb, who, why, reason
     PHASE = "phase"  # phase, wave, lap
@@ -38,7 +38,7 @@ class Type(Word):
     APPROVED = "approved"  # act, ledger_id, rev, documents
     MOVE = "move"  # jobs: [jid, hosts, document]
     FINISH = "finish"  # jobs: [jid, hosts] that are back from a restart
-    LOOK = "look"  # purpose; jobs: [jid, hosts], or no hosts for all that are well in this lap
+    LOOK = "look"  # purpose; jobs: [jid, hosts], or none for all that are well in this lap; all: in every lap
     ASK = "ask"  # gate, attempt; jobs; twins
     SENT = "sent"  # jid
     UNSENT = "unsent"  # jid, why: it could not be published, or nobody knows; tried: False if it was not

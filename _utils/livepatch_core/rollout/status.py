@@ -45,8 +45,8 @@ def history(directory: Path) -> list[dict[str, Any]]:
 
 
 def story(directory: Path) -> list[dict[str, Any]]:
-    """The history; became: the hosts to which a record gave a place among the troubled ones. What a deadline or
-    a gate makes of a host is in no record, but follows from all that came before."""
+    """The history; became: the hosts to which a record gave a place among the troubled ones. What a deadline
+    or a gate makes of a host is in no record, but follows from all that came before."""
     state, said = begin(directory.name, read_plan(directory)), []
     for record in journal.read(directory / journal.FILE_NAME):
         fold(state, record)

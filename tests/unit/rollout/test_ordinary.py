@@ -371,7 +371,9 @@ def test_who_goes_after_its_soak_counts(tmp_path: Path, lap: int) -> None:
 
 def test_who_goes_while_late_hosts_are_waited_for_counts(tmp_path: Path) -> None:
     lost = {**TOLERANT, "lost": {"wave": 0, "total": 0}}
-    plan = plan_of([*fleet(4), host("away", online=False)], {**OPTIONS, "thresholds": lost, "on_fail": "pause"})
+    plan = plan_of(
+        [*fleet(4), host("away", online=False)], {**OPTIONS, "thresholds": lost, "on_fail": "pause"}
+    )
     under = Under(tmp_path, plan, {"away": "deaf"})
     under.until(lambda state: state.phase is Phase.LATE)
     under.world.data["hosts"][plan.waves[0][0]]["gone"] = True
