@@ -390,6 +390,18 @@ def test_who_was_approved_for_something_else_after_its_soak_is_no_failure(tmp_pa
     assert under.world.data["hosts"][name]["level"] == 0
 
 
+@pytest.mark.parametrize(("level", "place"), [(2, Place.HEALTHY), (0, Place.FAILED)])
+def test_who_was_booted_after_its_soak_is_judged_by_its_level(
+    tmp_path: Path, level: int, place: Place
+) -> None:
+    """People boot hosts while a rollout takes its days; one that crashed is held below by its breaker."""
+    plan = a_plan(thresholds={**TOLERANT, "lost": {"wave": 0, "total": 0}}, on_fail="pause")
+    under, name = Under(tmp_path, plan), plan.waves[0][0]
+    under.until(at(Phase.SOAK, 1))
+    under.world.data["hosts"][name].update(boots=9, level=level)
+    assert under.end().hosts[name].place is place
+
+
 def test_a_host_of_an_earlier_wave_is_looked_at_once_a_wave(tmp_path: Path) -> None:
     under = Under(tmp_path, a_plan())
     under.end()
