@@ -41,43 +41,48 @@ def report(case: Case) -> None:
     for name in _jumped_to(case.original, replaced, copied):
         target = _first(case.original, case.original.pieces[name], {*case.result.gone, *copied}, unlike)
         if target is not None:
-            text = f"A task may sleep in the old code of {name} while it calls the new {target}; accepted: "
-            case.result.warn(Notice.OLD_CODE_ACCEPTED, name, text + _accepted_asleep(case, name, target))
+            _asleep(case, name, target)
     reached = _reached_by_old_code(case.original, case.result.gone, unlike, copied)
     for name in case.result.gone:
-        why = f"; accepted: {_accepted(case, name, reached[name])}" if name in reached else "."
-        text = f"{name} no longer exists in the patched file; its old code stays in the kernel"
-        case.result.warn(Notice.FUNCTION_GONE, name, text + why)
+        _gone(case, name, reached.get(name))
 
 
-def _accepted(case: Case, name: str, target: str) -> str:
-    """The author's reason why old code may meet the new one."""
-    why = case.accept.get(f"gone:{name}")
-    if why is None:
-        raise case.refuse(
-            Refusal.CALLBACK_GONE,
+def _gone(case: Case, name: str, target: str | None) -> None:
+    """``target``: the new function that its old code may reach."""
+    text = f"{name} no longer exists in the patched file; its old code stays in the kernel"
+    if target is not None:
+        why = _accepted(
+            case,
             name,
             f"The patch takes the function away, but the running kernel may hold its address (a timer, a "
             f"work item, an export), and its old code would call the new {target}.",
             f"Keep a function of that name, or accept 'gone:{name}' with the reason why nothing calls it "
             f"any more, or why it may call the new {target}.",
         )
-    return why
+        text += f"; accepted: {why}"
+    case.result.warn(Notice.FUNCTION_GONE, name, text if target is not None else f"{text}.")
 
 
-def _accepted_asleep(case: Case, name: str, target: str) -> str:
-    """The same for a task that is in the old code of a function that stays."""
+def _asleep(case: Case, name: str, target: str) -> None:
+    """The same of a function that stays, and in which a task may be."""
+    why = _accepted(
+        case,
+        name,
+        f"The function cannot be traced, and what is replaced jumps to it: a task that sleeps in its old "
+        f"code has nothing on its stack that holds it back, and would call the new {target}, which may take "
+        f"other parameters.",
+        f"Give the new {target} another name, or accept 'gone:{name}' with the reason why nobody sleeps "
+        f"there, or why it may call the new {target}.",
+    )
+    text = f"A task may sleep in the old code of {name} and call the new {target}; accepted: {why}"
+    case.result.warn(Notice.OLD_CODE_ACCEPTED, name, text)
+
+
+def _accepted(case: Case, name: str, message: str, remedy: str) -> str:
+    """The author's reason why old code may meet the new one; without it the refusal."""
     why = case.accept.get(f"gone:{name}")
     if why is None:
-        raise case.refuse(
-            Refusal.CALLBACK_GONE,
-            name,
-            f"The function cannot be traced, and what is replaced jumps to it: a task that sleeps in its old "
-            f"code has nothing on its stack that holds it back, and would call the new {target}, which may "
-            f"take other parameters.",
-            f"Give the new {target} another name, or accept 'gone:{name}' with the reason why nobody sleeps "
-            f"there, or why it may call the new {target}.",
-        )
+        raise case.refuse(Refusal.CALLBACK_GONE, name, message, remedy)
     return why
 
 
