@@ -18,6 +18,7 @@ RELOOK = (
 
 
 ON_THEIR_WAY = (Place.MOVING, Place.RETURNED)
+WAITING = (Place.APPROVED, Place.GATING)  # for what a rollback does no more
 # Whom these looks are about.
 ABOUT = {
     "soak": frozenset({Place.HEALTHY}),
@@ -181,18 +182,18 @@ def is_heard_first(state: State, name: str) -> bool:
 def recall_if_wanted(state: State, name: str) -> None:
     """A host that was in flight when the rollback began, and has landed."""
     host = state.hosts[name]
-    leave_untold(state, name)
+    leave(state, name)
     waiting = state.standing is Standing.ROLLING_BACK and name in state.recalled and host.was is None
     if waiting and host.document >= 0 and not is_heard_first(state, name):
         recall(state, name)
 
 
-def leave_untold(state: State, name: str) -> None:
-    """A host that was approved and not told, which a rollback leaves to what somebody has approved since: no
-    round waits for it."""
+def leave(state: State, name: str) -> None:
+    """A host that a rollback leaves to what somebody has approved since, and that was not told to move, or
+    whose gates nobody asks any more: no round waits for it."""
     left = name not in state.recalled and name not in state.doubted
-    if left and state.standing is Standing.ROLLING_BACK and state.hosts[name].place is Place.APPROVED:
-        text = "it was not told to move: somebody has approved it for something else since"
+    if left and state.standing is Standing.ROLLING_BACK and state.hosts[name].place in WAITING:
+        text = "somebody has approved it for something else since: it is left to that"
         state.put(name, Place.SKIPPED, str(Kind.SUPERSEDED), text)
 
 

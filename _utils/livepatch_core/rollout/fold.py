@@ -154,7 +154,7 @@ def _kept(state: State, body: Mapping[str, Any]) -> None:
     _without(state, state.acts[body["act"]], body["hosts"])
     state.back_approved = not state.acts and _all_approved(state)
     for name in body["hosts"]:
-        answers.leave_untold(state, name)
+        answers.leave(state, name)
 
 
 def _all_approved(state: State) -> bool:
@@ -291,8 +291,8 @@ def _back(state: State, body: Mapping[str, Any]) -> None:
     obeyed.drop_unsent(state, doubtful=True)
     obeyed.drop_inquiry(state)
     state.stand(Standing.ROLLING_BACK, body["why"])
-    for name in state.at({Place.APPROVED}):
-        answers.leave_untold(state, name)
+    for name in state.at(answers.WAITING):
+        answers.leave(state, name)
 
 
 def _block(state: State, body: Mapping[str, Any]) -> None:

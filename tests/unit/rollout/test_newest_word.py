@@ -236,6 +236,18 @@ def test_a_rollback_ends_without_who_was_approved_and_not_told(tmp_path: Path, p
     assert [one["level"] for one in under.world.data["approvals"][names[0]]["builds"].values()] == [7]
 
 
+@pytest.mark.parametrize("place", [Place.MOVING, Place.GATING])
+def test_a_rollback_ends_without_who_had_his_gates_before_him(tmp_path: Path, place: Place) -> None:
+    ping = {"name": "ping", "type": "function", "when": "host", "arguments": {"fun": "test.ping"}}
+    under = Under(tmp_path, known(gates=[{**ping, "predicate": {"op": "==", "value": True}}]))
+    name = under.until(lambda state: state.counts[place] > 0).at({place})[0]
+    under.world.by_hand(name, 7)
+    under.say("rollback")
+    state = under.end()
+    assert (places(state)[name], state.hosts[name].kind) == ("skipped", "superseded")
+    assert f"{name}: level 7" in state.reason and len(commands(under, name)) == 1
+
+
 @pytest.mark.parametrize("way", ["well", "misses"])
 def test_who_may_have_left_is_heard_whatever_was_said_since(tmp_path: Path, way: str) -> None:
     """Its driver died while hosts were told to leave; one of them was approved for another level since."""
