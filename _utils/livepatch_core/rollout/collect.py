@@ -92,12 +92,12 @@ def _skew(state: State, seen: outcomes.Seen) -> str:
 
 
 def _soaking(state: State, host: Host, entry: Any, order: Order) -> Finding:
-    """One of an earlier wave that was approved for something else since is no failure of this level; nor is
-    one that was booted and is at it: a rollout takes days, and people boot hosts. One that came down in a
+    """One that was approved for something else since is no failure of this level. Nor is one of an earlier
+    wave that was booted and is at it: a rollout takes days, and people boot hosts. One that came down in a
     crash its own breaker holds below the level."""
-    if host.lap == state.lap:
-        return outcomes.soaking(entry, order)
-    found = outcomes.soaking(entry, replace(order, boot=""), "after its soak")
+    over = host.lap != state.lap
+    order = replace(order, boot="") if over else order
+    found = outcomes.soaking(entry, order, "after its soak" if over else "in its soak")
     return replace(found, place=Place.SKIPPED) if found.kind == Kind.SUPERSEDED else found
 
 

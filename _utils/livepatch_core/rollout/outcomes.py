@@ -235,7 +235,7 @@ def still_well(seen: Seen, order: Order) -> Finding:
     return Finding(Place.HEALTHY)
 
 
-def soaking(entry: object, order: Order, when: str = "in its soak") -> Finding:
+def soaking(entry: object, order: Order, when: str) -> Finding:
     """A host in its soak, or later."""
     seen = read_look(document_of(entry))
     if seen is None:

@@ -380,9 +380,11 @@ def test_who_goes_while_late_hosts_are_waited_for_counts(tmp_path: Path) -> None
     assert "lost_after_patch" in under.paused().reason
 
 
-def test_who_was_approved_for_something_else_after_its_soak_is_no_failure(tmp_path: Path) -> None:
+@pytest.mark.parametrize("wave", [0, 1])
+def test_who_was_approved_for_something_else_in_a_soak_is_no_failure(tmp_path: Path, wave: int) -> None:
+    """In its own, or in that of a later wave."""
     plan = a_plan(thresholds=STRICT, on_fail="rollback_all")
-    under, name = Under(tmp_path, plan), plan.waves[0][0]
+    under, name = Under(tmp_path, plan), plan.waves[wave][0]
     under.until(at(Phase.SOAK, 1))
     under.world.data["hosts"][name].update(level=0, rev=99)
     state = under.end()
