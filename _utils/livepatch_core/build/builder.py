@@ -27,6 +27,7 @@ from livepatch_core.build.pairs import Pairs, compile_pairs
 from livepatch_core.build.proving import Change, prove
 from livepatch_core.build.refusals import Notice, Refusal, Refused, Warning_
 from livepatch_core.build.series import Units, apply_series, find_units
+from livepatch_core.build.special import ORC_ADDRESSES
 from livepatch_core.build.target import Target, check_parts
 from livepatch_core.build.unit import Unit
 from livepatch_core.build.verify import verify
@@ -143,6 +144,7 @@ class _Build:
             )
             self.warnings += check_layouts(original, patched, self.options.accept)
             check_lists(original, patched)
+            _check_unwinding(original, patched)
             forced = self.options.forced.get(one.path, ())
             change = difference(original, patched, accept=self.options.accept, forced=forced)
             acts = bool(change.changed or declared_hooks(patched))
@@ -204,6 +206,20 @@ class _Build:
                 remedy=f"If the kernel does not have the file, accept 'unit:{path}' with the reason.",
             )
         return f"It is left out: {message} Accepted: {reason}"
+
+
+def _check_unwinding(original: Unit, patched: Unit) -> None:
+    """objtool gives up on code that it cannot follow and lets kbuild go on, with neither unwind tables nor
+    return sites.
+    """
+    had = original.file.section(ORC_ADDRESSES)
+    if had and not patched.file.section(ORC_ADDRESSES) and any(patched.functions()):
+        raise Refused(
+            Refusal.TOOLCHAIN,
+            "objtool gave up on the patched file: it has no unwind tables, which the original has.",
+            file=patched.path,
+            remedy="Write the change in another way: something in it (assembler, a jump) cannot be followed.",
+        )
 
 
 def _contributing(

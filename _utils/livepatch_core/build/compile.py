@@ -153,7 +153,7 @@ def _collect(bench: Bench, path: str, errors: str) -> Compiled | Complaint:
     name = _MODNAME.search(first)
     owner = name[1].replace("-", "_") if name and re.search(r" -DMODULE\b", first) else "vmlinux"
     if not path.endswith(".S"):
-        _delayed_objtool(bench, output, modular=owner != "vmlinux")
+        _delayed_objtool(bench, output, path, modular=owner != "vmlinux")
     return Compiled(
         path, output.read_bytes(), owner, _dependencies(rest, bench.objects), first.partition(" := ")[2]
     )
@@ -216,23 +216,28 @@ def is_delayed(config: str) -> bool:
     return config_value(config, "X86_KERNEL_IBT") == "y" or config_value(config, "LTO_CLANG") == "y"
 
 
-def _delayed_objtool(bench: Bench, output: Path, *, modular: bool) -> None:
-    """Do for one object what kbuild would do for the linked kernel or module.
+def _delayed_objtool(bench: Bench, output: Path, path: str, *, modular: bool) -> None:
+    """Do for one object what kbuild would do for the linked kernel or module."""
+    config = (bench.objects / ".config").read_text(encoding="utf-8")
+    if is_delayed(config):
+        run_objtool(bench, output, path, config, modular=modular)
+
+
+def run_objtool(bench: Bench, output: Path, path: str, config: str, *, modular: bool) -> None:
+    """objtool over one object of ``path``. Raises ``Refused`` (TOOLCHAIN).
 
     Most complaints of objtool do not reach its exit status, and it writes the unwind tables last: what it
     could not finish is known by their absence. An object without them would be loaded, with a stack that the
     kernel cannot follow and returns that no mitigation finds.
     """
-    config = (bench.objects / ".config").read_text(encoding="utf-8")
-    if not is_delayed(config):
-        return
     tool = bench.objects / "tools/objtool/objtool"
     arguments = [*objtool_arguments(config), "--link", *(["--module"] if modular else [])]
     done = run([str(tool), *arguments, str(output)], cwd=bench.objects, environment={"SRCARCH": "x86"})
     if done.status or not _has_unwind_tables(output.read_bytes(), config):
         raise Refused(
             Refusal.TOOLCHAIN,
-            f"objtool failed on {output.name}: {done.err.strip()[:300]}",
+            f"objtool gave up on it: {done.err.strip()[:300]}",
+            file=path,
             remedy="Report this with the diff.",
         )
 

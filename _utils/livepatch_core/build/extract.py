@@ -196,10 +196,11 @@ class Extractor:
         if name == "__dyndbg":
             return name, SHF_ALLOC | SHF_WRITE, SHT_PROGBITS
         if _READ_ONLY.match(name):
-            return f".rodata.{piece.name}", SHF_ALLOC, SHT_PROGBITS
+            return f".rodata.{self.number}.{piece.name}", SHF_ALLOC, SHT_PROGBITS
         if _PLAIN_DATA.match(name):
             kind = SHT_NOBITS if section.type == SHT_NOBITS else SHT_PROGBITS
-            return f".{'bss' if kind == SHT_NOBITS else 'data'}.{piece.name}", SHF_ALLOC | SHF_WRITE, kind
+            base = "bss" if kind == SHT_NOBITS else "data"
+            return f".{base}.{self.number}.{piece.name}", SHF_ALLOC | SHF_WRITE, kind
         raise self.refuse(
             Refusal.SECTION_UNKNOWN,
             piece.name,

@@ -4,11 +4,12 @@ manifest.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 from livepatch_core.build.case import Difference
 from livepatch_core.build.extract import Extracted, extract
 from livepatch_core.build.hooks import declared_hooks, declared_states
+from livepatch_core.build.image import Image
 from livepatch_core.build.kernelimages import Kernel
 from livepatch_core.build.kmod import Manifest
 from livepatch_core.build.locate import Proof
@@ -71,45 +72,51 @@ class Gathering:
 
     def _extract(self, number: int) -> Extracted:
         change = self.changes[number]
-        others, published = set[str](), dict[str, Published]()
-        for n, defining in enumerate(self.changes):
-            if n != number:
-                others |= self._visible(self.provided[n], defining, change)
-                visible = self._visible(self.published[n], defining, change)
-                published.update({name: self.published[n][name] for name in visible})
+        visible = self._visible(number)
+        published = {
+            k: v for n, each in enumerate(self.published) for k, v in each.items() if k in visible[n]
+        }
         kernel = self.kernel
         resolver = Resolver(
             change.path, change.owner, kernel.image, kernel.depends, kernel.exports, published
         )
+        provided = [names & visible[n] for n, names in enumerate(self.provided)]
         unit = extract(
             change.difference,
             self.proofs[number],
             resolver,
             number,
             requested=sorted(self.requested[number]),
-            provided=frozenset(others),
+            provided=frozenset().union(*provided),
         )
-        self._check_providers(change, unit.wanted)
+        self._check_providers(change, unit.wanted, provided)
         change.difference.warnings[:] = dict.fromkeys(change.difference.warnings)
         self.used |= resolver.used | {change.owner}
-        for other, names in enumerate(self.provided):
-            self.requested[other] |= names & unit.wanted if other != number else set()
+        for other, names in enumerate(provided):
+            self.requested[other] |= names & unit.wanted
         return unit
 
-    def _visible(self, names: Iterable[str], defining: Change, user: Change) -> set[str]:
-        """What another patched file defines is what a file of another object means only where that object's
-        own link, and the exports, have no such name.
+    def _visible(self, number: int) -> list[frozenset[str]]:
+        """Of each patched file the names that another one means when it has not its own: those of its object;
+        those of other objects only where its own object, patched, has none, nor the exports or the kernel.
         """
-        if defining.owner == user.owner:
-            return set(names)
+        user = self.changes[number]
         own, kernel = self.kernel.image(user.owner), self.kernel.image("vmlinux")
-        return {
-            name
-            for name in names
-            if name not in own.imports
-            and name not in self.kernel.exports
-            and not any(image.linked(name, local=False) for image in (own, kernel))
-        }
+        offered = [names | published.keys() for names, published in zip(self.provided, self.published)]
+        same = [each.owner == user.owner for each in self.changes]
+        ours = frozenset().union(*(names for names, is_same in zip(offered, same) if is_same))
+        visible = []
+        for n, names in enumerate(offered):
+            if n == number:
+                names = frozenset()
+            elif not same[n]:
+                names = frozenset(name for name in names - ours if not self._exists(name, own, kernel))
+            visible.append(names)
+        return visible
+
+    def _exists(self, name: str, own: Image, kernel: Image) -> bool:
+        linked = any(image.linked(name, local=False) for image in (own, kernel))
+        return linked or name in own.imports or name in self.kernel.exports
 
     def _check_new(self, change: Change, names: Mapping[str, frozenset[int]]) -> None:
         """A second global of one name: patched files would use it, all others the kernel's. ``names``: with
@@ -143,10 +150,12 @@ class Gathering:
                         remedy="Call both from one function.",
                     )
 
-    def _check_providers(self, user: Change, wanted: frozenset[str]) -> None:
+    def _check_providers(
+        self, user: Change, wanted: frozenset[str], provided: Sequence[frozenset[str]]
+    ) -> None:
         """What code of a module provides is complete only once the module is loaded."""
         present = {"vmlinux", user.owner, *self.kernel.depends(user.owner)}
-        for change, names in zip(self.changes, self.provided):
+        for change, names in zip(self.changes, provided):
             missing = sorted(names & wanted)
             if missing and change.owner not in present:
                 raise Refused(

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from livepatch_core.build import cover
 from livepatch_core.build.commands import run
-from livepatch_core.build.compile import Bench, is_delayed, make_command, objtool_arguments
+from livepatch_core.build.compile import Bench, is_delayed, make_command, run_objtool
 from livepatch_core.build.extract import Extracted, NewFunction
 from livepatch_core.build.hooks import CALLBACKS
 from livepatch_core.build.objectfile import (
@@ -184,18 +184,7 @@ def _compile_main(bench: Bench, directory: Path, config: str, options: Sequence[
             f"The module's table did not compile: {done.err.strip()[:300]}",
             remedy="Report this diff.",
         )
-    tool = str(bench.objects / "tools/objtool/objtool")
-    checked = run(
-        [tool, *objtool_arguments(config), "--link", "--module", str(directory / "main.o")],
-        cwd=bench.objects,
-        environment={"SRCARCH": "x86"},
-    )
-    if checked.status:
-        raise Refused(
-            Refusal.TOOLCHAIN,
-            f"objtool failed on the module's table: {checked.err.strip()[:300]}",
-            remedy="Report this.",
-        )
+    run_objtool(bench, directory / "main.o", "main.c", config, modular=True)
 
 
 def _split_relocations(

@@ -46,6 +46,7 @@ from livepatch_core.build.unit import Entry, Piece, Reference
 
 Records = Mapping[tuple[str, int], Sequence[int]]
 _ABSOLUTE = frozenset({".parainstructions", "__mcount_loc"})  # the others hold distances
+LEFT_OUT = frozenset({"__jump_table", ".static_call_sites", ".call_sites"})  # records.py: whose key is late
 RETURN_THUNK = "__x86_return_thunk"  # a jump to it is what the kernel's mitigations rewrite (apply_returns)
 _JUMP = 0xE9
 _SYMBOL = re.compile(r"^\.klp\.sym\.([^.]+)\.([^,]+),(\d+)$")
@@ -134,11 +135,11 @@ class _Reader:
         module: Image,
         foreign: Mapping[str, int],
         states: Mapping[int, bytes],
-        texts: Sequence[range],
+        parts: Sequence[range],
     ) -> None:
         self.seen: set[tuple[int, int, int, int]] = set()  # what lies beside the functions and was compared
         self.change, self.unit, self.proof, self.module, self.foreign = change, unit, proof, module, foreign
-        self.states, self.texts = states, texts
+        self.states, self.parts = states, parts
         self.starts: dict[str, list[int]] = {}
         self.hooks = {kind: change.patched.pieces[n] for kind, n in declared_hooks(change.patched).items()}
         self.aliases = {piece.name: alias for kind, piece in self.hooks.items() for alias in unit.hooks[kind]}
@@ -149,7 +150,7 @@ class _Reader:
         return self.places(piece)[0]
 
     def places(self, piece: Piece) -> list[int]:
-        """The same; a variable's name may be there twice if two units have an equal static of that name."""
+        """The same; a name may be there twice where units share a section: equal per-CPU variables."""
         if piece.name not in self.starts:
             self.starts[piece.name] = self._find(piece)
         return self.starts[piece.name]
@@ -157,8 +158,8 @@ class _Reader:
     def _find(self, piece: Piece) -> list[int]:
         alias = self.aliases.get(piece.name)
         places = self.module.addresses(alias or piece.name)
-        if piece.function:  # each unit's code is in sections of its own
-            places = [place for place in places if any(place in text for text in self.texts)]
+        if not self.change.patched.section_of(piece).name.startswith((".data..percpu", "__dyndbg")):
+            places = [place for place in places if any(place in part for part in self.parts)]
         data = self.change.patched.data_of(piece)
         fitting = [p for p in places if _equal(self.module.read(p, len(data)), data, piece.references)]
         if not fitting:
@@ -218,7 +219,7 @@ class _Reader:
         if any(self._entry_fits(piece, entry, address) for address in found):
             return
         key = called_at(entry, piece) if entry.table == ".call_sites" else entry.references[-1]
-        if found or key is None or self._key_owner(key.target) == "vmlinux":
+        if found or key is None or entry.table not in LEFT_OUT or self._key_owner(key.target) == "vmlinux":
             _fail(f"its {entry.table} has no right record for {piece.name}+{offset:#x}")
 
     def _key_owner(self, key: str) -> str:
@@ -360,9 +361,9 @@ def unwind_state(file: ObjectFile, start: int) -> bytes:
     return records.data[at : at + ORC_RECORD_SIZE] if records else b""
 
 
-def texts_of(file: ObjectFile, number: int) -> list[range]:
-    """Where the code of one unit is in the module."""
-    own = text_of(number)
+def parts_of(file: ObjectFile, number: int) -> list[range]:
+    """Where the code and the data of one unit are in the module."""
+    own = (text_of(number), *(f".{kind}.{number}." for kind in ("rodata", "data", "bss")))
     return [
         range(base, base + file.sections[index].size)
         for index, base in section_addresses(file).items()
@@ -383,10 +384,13 @@ def read_states(file: ObjectFile) -> dict[int, bytes]:
 def check_fields(file: ObjectFile) -> None:
     """What is to be relocated is zero: the kernel does not load a module otherwise."""
     for section in file.sections:
-        for relocation in section.relocations if section.allocated else ():
-            field = slice(relocation.offset, relocation.offset + FIELD_SIZE.get(relocation.type, 0))
-            if any(section.data[field]):
-                _fail(f"a field of {section.name} is not zero before it is relocated")
+        fields = [(section, one.offset, one.type) for one in section.relocations if section.allocated]
+        if section.name.startswith(".klp.rela."):
+            late = struct.iter_unpack("<QQq", section.data)
+            fields = [(file.sections[section.info], at, info & 0xFFFFFFFF) for at, info, _ in late]
+        for holder, at, kind in fields:
+            if any(holder.data[at : at + FIELD_SIZE.get(kind, 0)]):
+                _fail(f"a field of {holder.name} is not zero before it is relocated")
 
 
 class Target(Protocol):
@@ -421,7 +425,7 @@ def verify(
     records = read_records(file, module)
     states = read_states(file)
     readers = [
-        _Reader(change, unit, proof, module, known, states, texts_of(file, unit.number))
+        _Reader(change, unit, proof, module, known, states, parts_of(file, unit.number))
         for change, unit, proof in parts
     ]
     for reader in readers:

@@ -378,16 +378,24 @@ def test_local_array_is_a_part_of_its_function(make: Make, target_of: Callable[[
 
 
 def test_two_files_may_have_equal_new_functions(make: Make, target_of: Callable[[Kernel], Target]) -> None:
-    """Of one name, with records of their own: read back, each is looked for in its own file's code."""
-    helper = "static noinline int lp_equal(int n)\n{\n\treturn WARN_ON(n < 0) ? 0 : n;\n}\n\n"
+    """Of one name, with records of their own and tables of them: read back, each is looked for in its own
+    file's sections.
+    """
+    helper = (
+        "static noinline int lp_equal(int n)\n{\n\treturn WARN_ON(n < 0) ? 0 : n;\n}\n\n"
+        "static struct { int (*call)(int); } lp_table = { .call = lp_equal };\n\n"
+    )
     edits: Edits = {}
     for path, function, line in (
         (VERSION, "static int version_proc_show", BANNER),
         ("fs/proc/uptime.c", "static int uptime_proc_show", "\tseq_printf(m, "),
     ):
-        edits[path] = [(function, helper + function), (line, f"\tif (lp_equal(m->count))\n\t{line}")]
+        edits[path] = [
+            (function, helper + function),
+            (line, f"\tif (READ_ONCE(lp_table.call)(m->count))\n\t{line}"),
+        ]
     built = make("lp_equal", [diff(target_of(kernels.kernel("6.1")).source, edits)])
-    assert [unit.new for unit in built.units] == [["lp_equal"], ["lp_equal"]]
+    assert [sorted(unit.new) for unit in built.units] == [["lp_equal", "lp_table"]] * 2
 
 
 def test_state_may_stand_in_a_file_of_its_own(make: Make, target_of: Callable[[Kernel], Target]) -> None:

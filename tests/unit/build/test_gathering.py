@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -119,6 +120,48 @@ def test_new_function_of_another_object_does_not_take_the_place_of_what_there_is
     first, second = gathering(kernel, *user_and_provider("isofs", "cdrom")).run()
     assert (first.wanted, second.new) == (frozenset(), [])
     assert first.externals["added"].owner == ("isofs" if has == "own" else "vmlinux")
+
+
+def showing(owner: str) -> Change:
+    """A static becomes global."""
+    return user_and_static(owner, owner)[1]
+
+
+def defining(owner: str) -> Change:
+    return Change(difference(unit("old").unit("fs/new.c"), unit("old", "hidden").unit("fs/new.c")), owner)
+
+
+@pytest.mark.parametrize("other", [showing, defining])
+@pytest.mark.parametrize("own", [showing, defining])
+def test_what_the_patch_gives_the_own_object_comes_first(
+    own: Callable[[str], Change], other: Callable[[str], Change]
+) -> None:
+    """The other object may give the same name; which file comes last does not matter."""
+    statics = [KernelSymbol("hidden", "t", 0x900)]
+    kernel = Kernel({"vmlinux": image("vmlinux")}, {"isofs": frozenset({"cdrom"})})
+    for name, kind in (("isofs", own), ("cdrom", other)):
+        kernel.images[name] = image(name, *statics * (kind is showing))
+    for more in ([own("isofs"), other("cdrom")], [other("cdrom"), own("isofs")]):
+        user = user_and_static("isofs", "isofs")[0]
+        units = gathering(kernel, user, *more).run()
+        if own is showing:
+            assert units[0].externals["hidden"].symbol == ".klp.sym.isofs.hidden,0"
+            assert units[0].wanted == frozenset()
+        else:
+            assert units[0].wanted == {"hidden"}
+            assert [unit.owner for unit in units if unit.new] == ["isofs"]
+
+
+def test_two_objects_may_have_new_functions_of_one_name() -> None:
+    kernel = Kernel({name: image(name) for name in ("vmlinux", "isofs", "cdrom")})
+    changes = [*user_and_provider("isofs", "isofs"), *user_and_provider("cdrom", "cdrom")]
+    units = gathering(kernel, *changes).run()
+    assert [(unit.owner, sorted(unit.wanted), unit.new) for unit in units] == [
+        ("isofs", ["added"], []),
+        ("isofs", [], ["added"]),
+        ("cdrom", ["added"], []),
+        ("cdrom", [], ["added"]),
+    ]
 
 
 @pytest.mark.parametrize(("user", "provider"), [("vmlinux", "isofs"), ("cdrom", "isofs")])

@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
+from livepatch_core.build.builder import _check_unwinding
 from livepatch_core.build.compile import _has_unwind_tables
 from livepatch_core.build.differ import difference
 from livepatch_core.build.extract import Extracted, extract
@@ -153,3 +154,14 @@ def test_new_per_cpu_variable_may_not_begin_with_an_address(holds: dict[int, str
     with pytest.raises(Refused) as caught:
         extract(change, proof, resolver, 0)
     assert (caught.value.refusal, caught.value.function) == (Refusal.NEW_REGISTRATION, "slot")
+
+
+def test_patched_file_that_objtool_gave_up_on_is_refused() -> None:
+    """Where kbuild itself runs it, for each object, nobody looks at what it left out."""
+    bare = Source()
+    bare.function("second", b"\xc3")
+    _check_unwinding(unwound(b"\x55\xc3").unit(), unwound(b"\x90\xc3").unit())
+    _check_unwinding(bare.unit(), bare.unit())
+    with pytest.raises(Refused) as caught:
+        _check_unwinding(unwound(b"\x55\xc3").unit(), bare.unit())
+    assert caught.value.refusal is Refusal.TOOLCHAIN
