@@ -32,7 +32,7 @@ LATE = "it came back later than it was allowed to"
 def look(state: State, body: Mapping[str, Any]) -> None:
     purpose, jobs = body["purpose"], body["jobs"]
     if purpose == "soak":
-        state.seeing_all = bool(body.get("all"))
+        state.seeing_all, state.seeing_lap = bool(body.get("all")), state.lap
         names, begin_at = state.at({Place.HEALTHY}) if state.seeing_all else list(state.well), 0
         jobs = []
         for jid, size in body["jobs"]:
@@ -80,7 +80,8 @@ def _finish_job(state: State, job: Job) -> None:
         return
     del state.jobs[job.jid]
     if job.purpose == "soak" and not any(one.purpose == "soak" for one in state.jobs.values()):
-        state.looked_t, state.all_seen = job.t or 0.0, state.seeing_all
+        state.looked_t = job.t or 0.0
+        state.all_seen = state.seeing_all and state.seeing_lap == state.lap
 
 
 def _answered(state: State, job: Job, name: str, said: Mapping[str, Any]) -> None:
@@ -99,9 +100,11 @@ def _answered(state: State, job: Job, name: str, said: Mapping[str, Any]) -> Non
         elif said.get("text"):  # why it has no turn yet
             state.put(name, host.place, host.kind, said["text"])
         return
-    elif job.purpose == "anew" and place is Place.APPROVED:
-        host.boot = said["boot"]
-        return
+    elif job.purpose == "anew":
+        if place is Place.APPROVED:
+            host.boot = said["boot"]
+            return
+        state.untold[name] = None
     if host.restarts and job.purpose not in ("stage", "anew"):
         _take_restart(state, host, place, said)
     settle(state, job, name, place, said.get("kind", ""), said.get("text", ""))
@@ -234,6 +237,7 @@ def _unanswered(state: State, job: Job, name: str) -> None:
             settle(state, job, name, Place.LOST, "", "it was healthy and answers no more")
     elif job.purpose == "anew":
         if host.place is Place.APPROVED:
+            state.untold[name] = None
             settle(
                 state, job, name, Place.LOST, "", "it was approved, and answered no more before it was told"
             )

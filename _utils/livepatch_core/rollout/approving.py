@@ -8,7 +8,7 @@ who is frozen is not told, and who was approved for something else since is left
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
-from typing import Any
+from typing import Any, Optional
 
 from livepatch_core.errors import LivepatchError
 from livepatch_core.ledger.rollouts import Words
@@ -56,10 +56,16 @@ class Approving:
         newer = overruled.found(self._state, wanted.hosts, ledger.approved, back=back)
         if newer and back:
             self._write(Type.KEPT, {"act": act, "hosts": newer})
-        elif newer:
-            to = {name: _superseded(level) for name, level in newer.items()}
+            return
+        to = {name: _superseded(level) for name, level in newer.items()}
+        if not back:  # whom the ledger has approved by this act already it hands that once they are thawed
+            frozen = [name for name in wanted.hosts if name in ledger.frozen and name not in newer]
+            had = overruled.approved(self._state, frozen, ledger.approved)
+            to.update(
+                {name: _left_out(Kind.FROZEN, ledger.frozen[name]) for name in frozen if name not in had}
+            )
+        if to:
             self._write(Type.HOSTS, {"act": act, "to": to})
-        if newer:
             return
         by = self._state.recall_by if back else {}
         said = self._fleet.approve(act, wanted.hosts, wanted.grants, by, ledger.rev)
@@ -87,6 +93,18 @@ class Approving:
         if to:
             self._write(Type.HOSTS, {"jid": job.jid, "to": to})
         return bool(to)
+
+    def excused(self, body: Optional[dict[str, Any]]) -> Optional[dict[str, Any]]:
+        """Answers, with whoever obeys a word of somebody else left to that. A host only knows that it was
+        told something newer, which may be the same level, or be about another kernel: the ledger knows."""
+        answers = {} if body is None else body["hosts"]
+        names = [name for name, said in answers.items() if said.get("kind") == Kind.SUPERSEDED]
+        if body is None or not names:
+            return body
+        back = self._state.round is not None and self._state.round.back
+        newer = overruled.found(self._state, names, self._fleet.ledger(names).approved, back=back)
+        left = {name: {**answers[name], **_superseded(level)} for name, level in newer.items()}
+        return {**body, "hosts": {**answers, **left}}
 
     def _everybody(self) -> Words:
         return self._fleet.ledger(list(self._state.hosts))

@@ -16,7 +16,7 @@ from livepatch_core.rollout.fleet import Verb
 from livepatch_core.rollout.model import Gate, GateType, way_back
 from livepatch_core.rollout.outcomes import Finding, Order
 from livepatch_core.rollout.state import Host, Job, State
-from livepatch_core.rollout.states import Place
+from livepatch_core.rollout.states import Phase, Place
 from livepatch_core.words import Kind, Verdict
 
 UNDECIDED = (Verdict.UNKNOWN, Verdict.PATCHING, Verdict.REVERTING, Verdict.STALLED)
@@ -92,13 +92,11 @@ def _skew(state: State, seen: outcomes.Seen) -> str:
 
 
 def _soaking(state: State, host: Host, entry: Any, order: Order) -> Finding:
-    """One that was approved for something else since is no failure of this level. Nor is one of an earlier
-    wave that was booted and is at it: a rollout takes days, and people boot hosts. One that came down in a
-    crash its own breaker holds below the level."""
-    over = host.lap != state.lap
-    order = replace(order, boot="") if over else order
-    found = outcomes.soaking(entry, order, "after its soak" if over else "in its soak")
-    return replace(found, place=Place.SKIPPED) if found.kind == Kind.SUPERSEDED else found
+    """Over: its soak is. That it was booted since is no failure then: a rollout takes days, and people boot
+    hosts. One that came down in a crash its own breaker holds below the level."""
+    if host.lap == state.lap and state.phase is Phase.SOAK:
+        return outcomes.soaking(entry, order)
+    return outcomes.soaked(entry, replace(order, boot=""))
 
 
 def _restarted(state: State, job: Job, host: Host, entry: Any, overdue: bool) -> Finding:

@@ -263,8 +263,13 @@ class Driver:
                 return news
             if len(returns) == self._heard.get(job.jid, 0):
                 continue
-            self._heard[job.jid] = len(returns)
             body = collect.answers(self.state, job, returns, self.now().t)
+            try:
+                body = self._approving.excused(body)
+            except (FleetError, LivepatchError) as problem:
+                self._trouble(str(problem))
+                return news
+            self._heard[job.jid] = len(returns)
             if body is not None:
                 self.write(Type.ANSWERS, body)
                 news = True

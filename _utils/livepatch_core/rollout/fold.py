@@ -130,7 +130,7 @@ def _hosts(state: State, body: Mapping[str, Any]) -> None:
     act, job = state.acts.get(body.get("act", "")), state.jobs.get(body.get("jid", ""))
     for name, said in body["to"].items():
         kind = said.get("kind", "")
-        if kind == Kind.FROZEN and state.hosts[name].place is Place.APPROVED:
+        if kind != Kind.SUPERSEDED and state.hosts[name].place is Place.APPROVED:
             state.untold[name] = None
         state.put(name, Place(said["to"]), kind, said.get("text", ""))
         if job is not None:

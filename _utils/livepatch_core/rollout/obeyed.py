@@ -56,8 +56,10 @@ def forget_boots(state: State) -> None:
         return
     told = {name for job in state.jobs.values() if job.purpose in ("move", "doubt") for name in job.pending}
     for name in state.round.members:
-        if state.hosts[name].place in (Place.STAGED, Place.APPROVED) and name not in told:
-            state.hosts[name].boot = ""
+        host = state.hosts[name]
+        waits = host.place is Place.APPROVED or (host.place is Place.STAGED and not host.again)
+        if waits and name not in told:
+            host.boot = ""
 
 
 def drop_inquiry(state: State) -> None:

@@ -235,8 +235,8 @@ def still_well(seen: Seen, order: Order) -> Finding:
     return Finding(Place.HEALTHY)
 
 
-def soaking(entry: object, order: Order, when: str) -> Finding:
-    """A host in its soak, or later."""
+def soaking(entry: object, order: Order, when: str = "in its soak") -> Finding:
+    """A host in its soak."""
     seen = read_look(document_of(entry))
     if seen is None:
         return Finding(Place.FAILED, Kind.INTERNAL, f"what it is cannot be read: {shown(entry)}")
@@ -248,6 +248,14 @@ def soaking(entry: object, order: Order, when: str) -> Finding:
             Place.FAILED, kind, f"it left level {order.level} {when}: {seen.verdict}, {seen.comment}"
         )
     return still_well(seen, order)
+
+
+def soaked(entry: object, order: Order) -> Finding:
+    """A host whose soak is over. One that loads its level, as after a boot, is not judged by this look."""
+    seen = read_look(document_of(entry))
+    if seen is not None and seen.verdict is Verdict.PATCHING:
+        return Finding(Place.HEALTHY)
+    return soaking(entry, order, "after its soak")
 
 
 def refused(document: Mapping[str, Any]) -> Finding:

@@ -30,6 +30,19 @@ def found(state: State, names: Iterable[str], said: Mapping[str, Said], *, back:
     return {name: level for name, level in levels.items() if level is not None}
 
 
+def approved(state: State, names: Iterable[str], said: Mapping[str, Said]) -> frozenset[str]:
+    """Of whom the ledger has what this rollout would approve, and since its last word: an act whose outcome
+    could not be recorded, mostly."""
+    hosts = {name: state.hosts[name] for name in names}
+    return frozenset(
+        name
+        for name, host in hosts.items()
+        for key, grant in state.granted(host).items()
+        if said.get(name, {}).get(key, (-1, 0))[0] == grant.level
+        and said[name][key][1] > (host.rev or state.plan.rev or 0)
+    )
+
+
 def _meant(state: State, host: Host) -> Meant:
     return {key: (grant.level,) for key, grant in state.granted(host).items()}
 

@@ -68,6 +68,8 @@ def has_landed(state: State, name: str) -> bool:
 def advance(state: State) -> Step | Rest:
     if not state.back_approved:
         return approval(state, [name for name in state.recalled if state.hosts[name].document < 0])
+    if state.round is not None and state.blocked:  # what arrivals add is seen between the rounds
+        return Rest("the end of this round of the rollback")
     if levels := _to_block(state):
         return Write(Type.BLOCK, {"act": f"{state.id}/block/{len(state.withheld)}", "levels": levels})
     if state.round is not None:

@@ -197,6 +197,7 @@ class State:
     )  # late and retried hosts that wait for a lap of theirs
     looked_t: float = -1.0  # when the last look of the soak, whose answers are all in, was sent
     seeing_all: bool = False  # the look that is out is one at the healthy hosts of all laps
+    seeing_lap: int = -1  # in which it was begun
     all_seen: bool = False  # one such was heard since this lap was dispatched
     inquired_t: float = -1.0
     next_look: float = 0.0
@@ -213,7 +214,7 @@ class State:
     promoted: bool = False
     full: bool = False
     kept: dict[str, int] = field(default_factory=dict)  # hosts that are left at a level approved since
-    untold: dict[str, None] = field(default_factory=dict)  # approved, then frozen, and so not told
+    untold: dict[str, None] = field(default_factory=dict)  # approved, then frozen or away, and so not told
     lower: dict[str, None] = field(default_factory=dict)  # why hosts go back to a lower level than they had
     aborted_by: dict[str, str] = field(default_factory=dict)
     late_t: Optional[float] = None  # when waiting for late hosts began

@@ -192,14 +192,72 @@ def test_a_rollback_leaves_who_was_approved_for_something_else_since(tmp_path: P
     assert {one for name, one in levels(under).items() if name != victim} == {1}
 
 
+def test_a_freeze_between_the_intent_and_the_approval_is_obeyed(tmp_path: Path) -> None:
+    """Its write to the ledger is what makes the approval be tried again."""
+    under = Under(tmp_path, known())
+    state = under.until(lambda state: bool(state.acts))
+    name = next(iter(state.acts.values())).hosts[-1]
+    under.world.frozen_hosts = {name: "frozen: incident 7"}
+    under.world.data["rev"] += 1
+    state = under.until(lambda state: not state.acts)
+    assert (places(state)[name], state.hosts[name].kind) == ("skipped", "frozen")
+    assert name not in under.world.data["approvals"]
+
+
+def test_an_abort_takes_back_the_approval_of_who_was_away_before_it_was_told(tmp_path: Path) -> None:
+    under = Under(tmp_path, known(thresholds=TOLERANT))
+    once_approved(under, "pause")
+    name = under.until(adoption.waits).at({Place.APPROVED})[0]
+    under.world.data["hosts"][name]["gone"] = True
+    under.say("resume")
+    under.until(lambda state: state.hosts[name].place is Place.LOST)
+    under.say("abort")
+    assert under.end().standing is Standing.ABORTED
+    builds = under.world.data["approvals"][name]["builds"]
+    assert [one["level"] for one in builds.values()] == [1]
+
+
+STRICT = {counter: {"wave": 0, "total": 0} for counter in ("failed", "stalled", "lost", "unreachable")}
+
+
+@pytest.mark.parametrize("wave", [0, 1])
+def test_who_was_taken_away_by_hand_in_a_soak_is_no_failure(tmp_path: Path, wave: int) -> None:
+    """In its own, or in that of a later wave."""
+    plan = known(thresholds=STRICT, on_fail="rollback_all")
+    under, name = Under(tmp_path, plan), plan.waves[wave][0]
+    under.until(at(Phase.SOAK, 1))
+    taken_by_hand(under, name, 0)
+    state = under.end()
+    assert (state.standing, state.hosts[name].place) == (Standing.EXCEPTIONS, Place.SKIPPED)
+    assert levels(under)[name] == 0
+
+
+@pytest.mark.parametrize("word", ["same level", "another kernel build"])
+def test_who_falls_off_its_level_has_failed_whatever_was_said_of_other_things(
+    tmp_path: Path, word: str
+) -> None:
+    """Its rev is newer than that of its move, and says nothing of why it is not at its level."""
+    plan = known(thresholds=STRICT, on_fail="rollback_all")
+    under, name = Under(tmp_path, plan), plan.waves[1][0]
+    under.until(at(Phase.SOAK, 1))
+    under.world.by_hand(name, *((2,) if word == "same level" else (7, "9" * 40)))
+    under.world.data["hosts"][name].update(level=0, rev=under.world.data["rev"])
+    assert [str(trip.counter) for trip in under.end().trips] == ["failed"]
+
+
+def taken_by_hand(under: Under, name: str, level: int) -> None:
+    """Its highstate has obeyed."""
+    under.world.by_hand(name, level)
+    under.world.data["hosts"][name].update(level=level, rev=under.world.data["rev"])
+
+
 def test_a_rollback_of_itself_leaves_who_was_taken_away_by_hand(tmp_path: Path) -> None:
     """That it was is no failure; another host's is."""
     thresholds = {**TOLERANT, "lost": {"wave": 0, "total": 0}}
     under = Under(tmp_path, known(on_fail="rollback_all", thresholds=thresholds))
     state = under.until(at(Phase.SOAK, 1))
     victim, gone = (next(n for n in state.at({Place.HEALTHY}) if state.hosts[n].lap == lap) for lap in (1, 0))
-    under.world.by_hand(victim, 0)
-    under.world.data["hosts"][victim].update(level=0, rev=under.world.data["rev"])
+    taken_by_hand(under, victim, 0)
     under.world.data["hosts"][gone]["gone"] = True
     state = under.end()
     assert [str(trip.counter) for trip in state.trips] == ["lost"]
