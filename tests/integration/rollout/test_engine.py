@@ -82,7 +82,8 @@ def test_killed_in_mid_rollout(site: Ground, killed: str) -> None:
 
 def test_a_paused_rollout_is_left_alone_until_it_is_resumed(site: Ground) -> None:
     site.behave("hv2", "health")
-    assert site.run("rollout", "hv*", "2", WHY, detach="True", **QUICK)[0] == 0
+    code, said = site.run("rollout", "hv*", "2", WHY, detach="True", **QUICK)
+    assert code == 0, said
     code, said = site.run("watch")
     assert said["state"] == "paused", said
     site.behave("hv2", "well")

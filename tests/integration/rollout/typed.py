@@ -51,7 +51,8 @@ class Begun:
                     return line
         finally:
             watchdog.cancel()
-        raise AssertionError(f"it ended without saying {words!r}: {''.join(said)}")
+        answer = self.process.communicate()[0]
+        raise AssertionError(f"it ended without saying {words!r}: {''.join(said)}{answer}")
 
     def ended(self) -> tuple[int, Any, str]:
         """Exit code, answer, and what was left to say."""
