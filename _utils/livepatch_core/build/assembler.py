@@ -7,6 +7,10 @@ then that the called function is global (need_plt32_p in tc-i386.c). A second na
 one of two equal functions (``.set``) has no type of its own in the text and counts, too, and so does what the
 kernel's own assembler text declares as local (the lists of BTF ids). Which symbols were local is written to a
 section of its own, LOCALS_SECTION, that never reaches a module.
+
+A local variable that the compiler leaves to the assembler to place (``.local`` and ``.comm``, where a Makefile
+takes back -fdata-sections as that of init/ does) gets the section that it would have had: made global and
+nothing else it would be a common symbol, which has no place.
 """
 
 from __future__ import annotations
@@ -30,6 +34,11 @@ if sources:
     shared = set(re.findall({shared!r}, text, re.M))
     local = [n for n in dict.fromkeys(typed) if n not in shared]
     demoted = re.sub({local!r}, b"", text, flags=re.M)
+    def placed(found):
+        if found[1] not in local:
+            return found[0]
+        return {storage!r} % {{b"name": found[1], b"size": found[2], b"align": found[3] or b"1"}}
+    demoted = re.sub({common!r}, placed, demoted, flags=re.M)
     names = b"".join(b'.globl "%s"\\n' % n for n in local)
     listed = b"".join(b'.asciz "%s"\\n' % n for n in local)
     with open(sources[-1], "wb") as file:
@@ -46,6 +55,9 @@ def script(assembler: str) -> str:
         equal=rb"^\s*\.set\s+([A-Za-z_$][\w.$]*)\s*,\s*([A-Za-z_.$][\w.$]*)\s*$",
         shared=rb"^\s*\.(?:globl|global|weak)\s+([A-Za-z_.$][\w.$]*)",
         local=rb"^[ \t]*\.local[ \t]+([A-Za-z_.$][\w.$]*)[ \t]*;?[ \t]*$",
+        common=rb"^[ \t]*\.comm[ \t]+([A-Za-z_.$][\w.$]*)[ \t]*,[ \t]*(\d+)[ \t]*(?:,[ \t]*(\d+))?[ \t]*$",
+        storage=b'.pushsection .bss.%(name)s,"aw",@nobits\n.balign %(align)s\n.type %(name)s,@object\n'
+        b".size %(name)s,%(size)s\n%(name)s: .zero %(size)s\n.popsection",
         section=LOCALS_SECTION,
         assembler=assembler,
     )

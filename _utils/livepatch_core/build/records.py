@@ -1,14 +1,22 @@
-"""Records about copied functions: jump labels, alternatives, unwind data, bug entries and the like."""
+"""Records about copied functions: jump labels, alternatives, unwind data, bug entries and the like. Copied
+with the functions, and read back from the finished module.
+"""
 
 from __future__ import annotations
 
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Optional
 
 from livepatch_core.build.equality import replacement_length
-from livepatch_core.build.objectfile import SHF_ALLOC, SHF_WRITE, SHT_PROGBITS, Relocation
+from livepatch_core.build.image import MASK, Image, section_addresses
+from livepatch_core.build.objectfile import SHF_ALLOC, SHF_WRITE, SHT_PROGBITS, ObjectFile, Relocation
 from livepatch_core.build.refusals import Notice, Refusal
 from livepatch_core.build.special import ORC_ADDRESSES, ORC_RECORD_SIZE, ORC_RECORDS, REPLACEMENT, TABLES
 from livepatch_core.build.unit import Entry, Piece, Reference
+
+Records = Mapping[tuple[str, int], Sequence[int]]
+_ABSOLUTE = frozenset({".parainstructions", "__mcount_loc"})  # the others hold distances
 
 if TYPE_CHECKING:
     from livepatch_core.build.extract import Extractor
@@ -19,6 +27,13 @@ def called_at(site: Entry, holder: Piece) -> Optional[Reference]:
     first = site.references[0]
     at = first.addend if first.target else first.position - holder.start
     return next((r for r in holder.references if r.offset == at + 1 and r.target), None)
+
+
+def unwind_state(file: ObjectFile, start: int) -> bytes:
+    """What the unwind record whose address is at ``start`` of its table says; empty if there is none."""
+    records = file.section(ORC_RECORDS)
+    at = start // TABLES[ORC_ADDRESSES].stride * ORC_RECORD_SIZE
+    return records.data[at : at + ORC_RECORD_SIZE] if records else b""
 
 
 class RecordCopier:
@@ -72,7 +87,8 @@ class RecordCopier:
                 )
 
     def _copy_orc(self, entry: Entry) -> None:
-        records = self.extractor.unit.file.section(ORC_RECORDS)
+        file = self.extractor.unit.file
+        records = file.section(ORC_RECORDS)
         if records is None:
             raise self.extractor.refuse(
                 Refusal.SECTION_UNKNOWN,
@@ -81,8 +97,7 @@ class RecordCopier:
                 "Report this diff.",
             )
         number = self.extractor.out.section(ORC_RECORDS, SHT_PROGBITS, SHF_ALLOC, records.align)
-        at = entry.start // entry.size * ORC_RECORD_SIZE
-        self.extractor.out.append(number, records.data[at : at + ORC_RECORD_SIZE])
+        self.extractor.out.append(number, unwind_state(file, entry.start))
 
     def _key_owner(self, reference: Reference, holder: Piece) -> str:
         """The object that holds what a record's key refers to; "" for something in the new module itself."""
@@ -153,3 +168,27 @@ class RecordCopier:
             f"patch.",
             "Use static_key_enabled() in the patched function.",
         )
+
+
+def read_records(file: ObjectFile, module: Image) -> Records:
+    """Where the module's records about code are, by table and by the address that they are about."""
+    found: dict[tuple[str, int], list[int]] = defaultdict(list)
+    for number, base in section_addresses(file).items():
+        section = file.sections[number]
+        table = TABLES.get(section.name)
+        if table is None or not section.size:
+            continue
+        wide = section.name in _ABSOLUTE
+        for start, _ in table.spans(section, ""):
+            raw = module.read(base + start, 8 if wide else 4)
+            value = int.from_bytes(raw, "little", signed=not wide)
+            found[section.name, value if wide else (base + start + value) & MASK].append(base + start)
+    return found
+
+
+def read_states(file: ObjectFile) -> dict[int, bytes]:
+    """The module's unwind states, by where the addresses that they are about stand."""
+    bases = {file.sections[number].name: base for number, base in section_addresses(file).items()}
+    places = file.section(ORC_ADDRESSES)
+    spans = TABLES[ORC_ADDRESSES].spans(places, "") if places else []
+    return {bases[ORC_ADDRESSES] + start: unwind_state(file, start) for start, _ in spans}

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import re
 import struct
-from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import NoReturn, Protocol
 
@@ -31,21 +30,12 @@ from livepatch_core.build.objectfile import (
     ObjectFile,
     read_object,
 )
-from livepatch_core.build.records import called_at
+from livepatch_core.build.records import Records, called_at, read_records, read_states, unwind_state
 from livepatch_core.build.refusals import Refusal, Refused
 from livepatch_core.build.resolve import PREFIX
-from livepatch_core.build.special import (
-    AUXILIARY,
-    ORC_ADDRESSES,
-    ORC_RECORD_SIZE,
-    ORC_RECORDS,
-    REPLACEMENT,
-    TABLES,
-)
+from livepatch_core.build.special import AUXILIARY, ORC_ADDRESSES, REPLACEMENT, TABLES
 from livepatch_core.build.unit import Entry, Piece, Reference
 
-Records = Mapping[tuple[str, int], Sequence[int]]
-_ABSOLUTE = frozenset({".parainstructions", "__mcount_loc"})  # the others hold distances
 LEFT_OUT = frozenset({"__jump_table", ".static_call_sites", ".call_sites"})  # records.py: whose key is late
 RETURN_THUNK = "__x86_return_thunk"  # a jump to it is what the kernel's mitigations rewrite (apply_returns)
 _JUMP = 0xE9
@@ -236,6 +226,10 @@ class _Reader:
         data = patched.file.sections[entry.section].data[entry.start : entry.start + entry.size]
         if not _equal(self.module.read(address, entry.size), data, entry.references):
             return False
+        if entry.table == ORC_ADDRESSES and self.states.get(address) != unwind_state(
+            patched.file, entry.start
+        ):
+            return False
         for reference in entry.references[1:]:
             value = decode(self.module, address, reference)
             if value is None:
@@ -245,9 +239,7 @@ class _Reader:
                 self._check_beside(piece, (reference.section, reference.position, length), value)
             elif not self._leads(piece, reference, value, 0):
                 return False
-        return entry.table != ORC_ADDRESSES or self.states.get(address) == unwind_state(
-            patched.file, entry.start
-        )
+        return True
 
     def _check_beside(self, piece: Piece, span: tuple[int, int, int], address: int) -> None:
         """What lies beside a function: (section, start, size) as compiled against what is at ``address``."""
@@ -338,29 +330,6 @@ def _equal(seen: bytes, data: bytes, references: Sequence[Reference]) -> bool:
     return left == right
 
 
-def read_records(file: ObjectFile, module: Image) -> Records:
-    """Where the module's records about code are, by table and by the address that they are about."""
-    found: dict[tuple[str, int], list[int]] = defaultdict(list)
-    for number, base in section_addresses(file).items():
-        section = file.sections[number]
-        table = TABLES.get(section.name)
-        if table is None or not section.size:
-            continue
-        wide = section.name in _ABSOLUTE
-        for start, _ in table.spans(section, ""):
-            raw = module.read(base + start, 8 if wide else 4)
-            value = int.from_bytes(raw, "little", signed=not wide)
-            found[section.name, value if wide else (base + start + value) & MASK].append(base + start)
-    return found
-
-
-def unwind_state(file: ObjectFile, start: int) -> bytes:
-    """What the unwind record whose address is at ``start`` of its table says; empty if there is none."""
-    records = file.section(ORC_RECORDS)
-    at = start // TABLES[ORC_ADDRESSES].stride * ORC_RECORD_SIZE
-    return records.data[at : at + ORC_RECORD_SIZE] if records else b""
-
-
 def parts_of(file: ObjectFile, number: int) -> list[range]:
     """Where the code and the data of one unit are in the module."""
     own = (text_of(number), *(f".{kind}.{number}." for kind in ("rodata", "data", "bss")))
@@ -369,16 +338,6 @@ def parts_of(file: ObjectFile, number: int) -> list[range]:
         for index, base in section_addresses(file).items()
         if file.sections[index].name.startswith(own)
     ]
-
-
-def read_states(file: ObjectFile) -> dict[int, bytes]:
-    """The module's unwind records, by where their addresses are."""
-    bases = section_addresses(file)
-    numbers = [n for n, section in enumerate(file.sections) if n in bases and section.name == ORC_ADDRESSES]
-    if len(numbers) > 1:
-        _fail("it has several unwind tables")
-    spans = TABLES[ORC_ADDRESSES].spans(file.sections[numbers[0]], "") if numbers else []
-    return {bases[numbers[0]] + start: unwind_state(file, start) for start, _ in spans}
 
 
 def check_fields(file: ObjectFile) -> None:

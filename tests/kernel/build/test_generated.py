@@ -16,6 +16,7 @@ from tests.kernel.build.edits import Edits, diff
 DENTRY = "\tad.u.dentry = dentry->d_sb->s_root;\n"
 SHIFT = "crc32_generic_shift(crc, len, CRC32C_POLY_LE)"
 SIZE = "\tkey->n_sz = vlen;\n"
+TMPFS = "\tif (IS_ENABLED(CONFIG_TMPFS) && is_tmpfs)\n"
 FLUSH = "\tmlx5_esw_bridge_flush(br_offloads);\n"
 EDITS: Edits = {
     # flask.h, which a program writes that is compiled from the source
@@ -24,6 +25,8 @@ EDITS: Edits = {
     "crypto/rsa_helper.c": [(SIZE, "\tkey->n_sz = vlen ^ 1;\n")],
     # lib/devcom.h, in the directory above, as a Makefile there says
     "drivers/net/ethernet/mellanox/mlx5/core/esw/bridge.c": [(FLUSH, FLUSH + "\tcond_resched();\n")],
+    # none, but its Makefile takes back -fdata-sections
+    "init/do_mounts.c": [(TMPFS, TMPFS.replace("is_tmpfs)", "is_tmpfs && fc)"))],
 }
 
 
@@ -34,6 +37,7 @@ def test_headers(make: Callable[..., Built], target_of: Callable[[Kernel], Targe
         "selinux_sb_statfs",
         "rsa_get_n",
         "mlx5_esw_bridge_cleanup",
+        "rootfs_init_fs_context",
     }
 
 

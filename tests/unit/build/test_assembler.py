@@ -6,6 +6,8 @@ import subprocess
 from pathlib import Path
 
 from livepatch_core.build import assembler
+from livepatch_core.build.objectfile import read_object
+from livepatch_core.build.unit import Unit
 
 TEXT = """\t.text
 \t.type\thelper, @function
@@ -53,6 +55,18 @@ def test_what_inline_assembler_declares_as_local_counts(tmp_path: Path) -> None:
 
 
 def test_shared_names_and_storage_stay_as_they_are(tmp_path: Path) -> None:
-    lines = rewritten(tmp_path, TEXT)
+    lines = rewritten(tmp_path, TEXT + "\t.comm\ttheirs,8,8\n")
     assert '.globl "shown"' not in lines
     assert "\t.local\tcount" not in lines
+    assert "\t.comm\ttheirs,8,8" in lines
+
+
+def test_variable_that_the_assembler_would_place_has_a_section_of_its_own(tmp_path: Path) -> None:
+    """Made global and nothing else it would be a common symbol, which has no place at all."""
+    rewritten(tmp_path, TEXT)
+    made = tmp_path / "x.o"
+    subprocess.run(["as", "-o", made, tmp_path / "x.s"], check=True)
+    piece = Unit("init/x.c", read_object(made.read_bytes())).pieces["count"]
+    assert (piece.size, piece.local, piece.function) == (4, True, False)
+    section = read_object(made.read_bytes()).section(".bss.count")
+    assert section is not None and (section.size, section.align) == (4, 4)

@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 import pytest
 
-from livepatch_core.build import verify
+from livepatch_core.build import records, verify
 from livepatch_core.build.differ import difference
 from livepatch_core.build.extract import extract
 from livepatch_core.build.image import Image, KernelSymbol, livepatch_image
@@ -53,10 +53,10 @@ def read_back(spoil: Callable[[ObjectFile], None], *, recorded: bool = True, own
     known = {external.symbol: PLACE + 64 for external in unit.externals.values()}
     module = livepatch_image("m", file, known)
     reader = verify._Reader(
-        change, unit, proof, module, known, verify.read_states(file), verify.parts_of(file, 0)
+        change, unit, proof, module, known, records.read_states(file), verify.parts_of(file, 0)
     )
     verify.check_fields(file)
-    reader.check(verify.read_records(file, module))
+    reader.check(records.read_records(file, module))
 
 
 def flip(name: str, at: int) -> Callable[[ObjectFile], None]:

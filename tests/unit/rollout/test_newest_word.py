@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from livepatch_core.rollout import adoption
-from livepatch_core.rollout.fleet import Verb
+from livepatch_core.rollout.fleet import FleetError, Verb
 from livepatch_core.rollout.model import Plan
 from livepatch_core.rollout.states import Phase, Place, Standing
 from tests.unit.rollout.fleets import fleet, plan_of, uncovered
@@ -202,6 +202,27 @@ def test_a_freeze_between_the_intent_and_the_approval_is_obeyed(tmp_path: Path) 
     state = under.until(lambda state: not state.acts)
     assert (places(state)[name], state.hosts[name].kind) == ("skipped", "frozen")
     assert name not in under.world.data["approvals"]
+
+
+def test_who_is_frozen_when_the_ledger_has_its_approval_already_is_approved(tmp_path: Path) -> None:
+    """The answer was lost: to leave it out as if it had no approval would leave it that, and an abort too."""
+    under = Under(tmp_path, known(thresholds=TOLERANT))
+    state = under.until(lambda state: bool(state.acts))
+    name, approve = next(iter(state.acts.values())).hosts[-1], under.world.approve
+
+    def lost(*given: Any) -> Any:
+        approve(*given)
+        under.world.frozen_hosts = {name: "frozen: incident 7"}
+        under.world.approve = approve  # type: ignore[method-assign]
+        raise FleetError("the answer was lost")
+
+    under.world.approve = lost  # type: ignore[method-assign]
+    under.until(lambda state: state.hosts[name].place is Place.SKIPPED)
+    under.say("abort")
+    assert under.end().standing is Standing.ABORTED
+    builds = under.world.data["approvals"][name]["builds"]
+    assert [one["level"] for one in builds.values()] == [1]
+    assert commands(under, name) == []
 
 
 def test_an_abort_takes_back_the_approval_of_who_was_away_before_it_was_told(tmp_path: Path) -> None:
