@@ -8,9 +8,9 @@ one of two equal functions (``.set``) has no type of its own in the text and cou
 kernel's own assembler text declares as local (the lists of BTF ids). Which symbols were local is written to a
 section of its own, LOCALS_SECTION, that never reaches a module.
 
-A local variable that the compiler leaves to the assembler to place (``.local`` and ``.comm``, where a Makefile
-takes back -fdata-sections as that of init/ does) gets the section that it would have had: made global and
-nothing else it would be a common symbol, which has no place.
+A local variable that the compiler leaves to the assembler to place (``.local`` and ``.comm``, where a
+Makefile takes back -fdata-sections as that of init/ does) gets the section that it would have had: made
+global and nothing else it would be a common symbol, which has no place.
 """
 
 from __future__ import annotations
